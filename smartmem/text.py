@@ -1,0 +1,68 @@
+"""Text rules that hold for Chinese, English, emoji and mixtures of them."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+import regex
+
+# Extended grapheme clusters (UAX #29): a family emoji or a flag is one unit and is never cut in two.
+_GRAPHEME = regex.compile(r"\X")
+_SPACE = regex.compile(r"\s+")
+_CJK = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
+
+
+def cut(text: str, limit: int) -> tuple[str, bool]:
+    """Cut `text` to at most `limit` characters (code points), never inside a grapheme cluster.
+
+    Returns the text and whether anything was cut. A cluster longer than `limit` is dropped whole.
+
+    >>> cut("ab👨‍👩‍👧", 4)
+    ('ab', True)
+    """
+    if len(text) <= limit:
+        return text, False
+    end = 0
+    # A cluster that straddles the limit ends the text; the window past the limit bounds the work on huge input.
+    for match in _GRAPHEME.finditer(text[: limit + 64]):
+        if match.end() > limit:
+            break
+        end = match.end()
+    return text[:end], True
+
+
+def fold_space(text: str) -> str:
+    """Trim, and fold every run of white space (also full-width) into one space."""
+    return _SPACE.sub(" ", text).strip()
+
+
+def normalise(text: str) -> str:
+    """The form under which two texts count as the same: NFKC, folded white space, case-folded.
+
+    >>> normalise("Ｉ like  TEA ") == normalise("i like tea")
+    True
+    """
+    return fold_space(unicodedata.normalize("NFKC", text)).casefold()
+
+
+def clean(text: str) -> tuple[str, bool]:
+    """Make `text` storable everywhere: lone surrogates and NUL become U+FFFD. Returns text and whether it changed.
+
+    No UTF-8 database can hold a lone surrogate, and several tools end a string at NUL.
+    """
+    if "\x00" not in text and text.isprintable():
+        return text, False
+    fixed = text.replace("\x00", "�").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return fixed, fixed != text
+
+
+def sha256(text: str) -> str:
+    """Hex SHA-256 of the UTF-8 form (lone surrogates replaced, so that every string has a hash)."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def language(text: str) -> str:
+    """`zh` if at least a fifth of the letters are CJK, else `en`: good enough to choose headings and rules."""
+    letters = sum(1 for c in text if c.isalpha())
+    return "zh" if letters and len(_CJK.findall(text)) * 5 >= letters else "en"
