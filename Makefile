@@ -1,1 +1,76 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both say what they do and work twice.
 .RECIPEPREFIX = >
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+# uv resolves and installs in seconds what takes pip minutes; it reads no pip settings, so a local folder of
+# wheels (PIP_FIND_LINKS, e.g. a CPU build of torch) is handed on.
+UV_INSTALL = UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+DEMO_OUT ?= demo-out
+
+.PHONY: help demo test check lint unit notebooks lock lab bench clean
+
+help:  ## list the targets
+> @grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/uv:
+> @echo "== making $(VENV) with $$($(PYTHON) --version)"
+> @$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "smartmem needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+> @$(PYTHON) -m venv $(VENV)
+> @$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/uv
+> @echo "== installing what the demo needs (no torch, no server)"
+> @$(UV_INSTALL) -e '.[demo]'
+> @touch $@
+
+$(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/uv
+> @echo "== installing everything"
+> @$(UV_INSTALL) -e '.[all]'
+> @touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo  ## install the embedded default and run the main job on data/tiny; ends by naming the report
+> @echo "== fetching the models (checked by hash, kept in the user's cache)"
+> @$(BIN)/smartmem models get bge-small-en reranker-en
+> @$(BIN)/smartmem demo --out $(DEMO_OUT)
+
+test: $(VENV)/.all  ## install the rest and run everything that CI runs
+> @echo "== servers and models for the tests"
+> @bash tests/support/system-packages.sh
+> @$(BIN)/smartmem models get bge-small-en reranker-en
+> @$(MAKE) --no-print-directory check
+
+check: lint unit notebooks  ## what CI runs, in an environment that `make test` made
+
+lint:  ## format, lint, types, floors
+> $(BIN)/ruff format --check smartmem tests benchmarks
+> $(BIN)/ruff check smartmem tests benchmarks
+> $(BIN)/mypy
+> $(BIN)/lint-imports
+
+unit:  ## all tests but the notebooks
+> $(BIN)/python -m pytest tests -n 2 --dist loadfile
+
+notebooks:  ## run every notebook; two of them strictly against their committed outputs
+> SMARTMEM_PROFILE=ci $(BIN)/python -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-sanitize-with notebooks/nbval.cfg notebooks
+
+lock:  ## write constraints.txt anew from pyproject.toml
+> @(printf '%s\n' '# Every version that CI ran with; written by `make lock` (uv pip compile of pyproject.toml, all extras).' \
+>   '# torch stays pinned: a plain torch brings several GB of CUDA packages.'; \
+>   UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip compile --quiet --extra all --python-version 3.11 \
+>   --no-annotate --no-header pyproject.toml | sed 's/+cpu$$//') > constraints.txt.new
+> @mv constraints.txt.new constraints.txt
+
+lab: $(VENV)/.all  ## open the notebooks in JupyterLab
+> $(BIN)/jupyter lab --notebook-dir=notebooks
+
+bench: $(VENV)/.all  ## the quick form of every benchmark; ratios against peers in the same run
+> for script in benchmarks/*.py; do $(BIN)/python $$script --quick; done
+
+clean:  ## remove what the targets made here
+> rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info
