@@ -1,0 +1,85 @@
+"""Running transformer encoders in ONNX Runtime, for embedders and cross-encoders alike.
+
+One text is one run, without padding, and a pool of threads keeps the cores busy. Batching would be no faster on a CPU
+(measured on 2 cores, bge-small int8, 36 tokens: 426 texts/s this way, 380 in length-sorted batches of 32), and a
+dynamically quantised model scales its activations by the whole batch: the same text would get other vectors (cosine
+down to .991) beside other neighbours, so that no cache and no resumed run would agree with a fresh one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from smartmem.errors import MissingExtra, ModelError
+from smartmem.rag.models import ModelFiles
+from smartmem.rag.protocols import Vectors
+
+
+class Encoder:
+    """A tokenizer and a session. Safe to share between threads: runs keep no state."""
+
+    def __init__(self, files: ModelFiles, *, max_length: int, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise MissingExtra(error.name or "onnxruntime", "onnx") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # parallel over texts, see the module's docstring
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        model = str(files.path("model.onnx"))
+        try:
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._tokenizer: Any = Tokenizer.from_file(str(files.path("tokenizer.json")))
+        except Exception as error:  # both libraries raise bare or private exceptions
+            raise ModelError(f"model {files.name!r} in {files.folder} cannot be loaded: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length=max_length)
+        self._inputs = {i.name for i in self._session.get_inputs()}
+        self.threads = threads or _cores()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="onnx") if self.threads > 1 else None
+
+    def hidden(self, text: str) -> Vectors:
+        """The last hidden states of one text: (tokens, dim)."""
+        return self._run(self._tokenizer.encode(text))
+
+    def hidden_many(self, texts: Sequence[str]) -> Iterator[Vectors]:
+        """The same for many, in their order."""
+        return self._map(self._tokenizer.encode_batch(list(texts)))
+
+    def pair_score(self, query: str, text: str) -> float:
+        """The single logit of a cross-encoder for one pair; a query is never cut in favour of a long text."""
+        return float(self._run(self._tokenizer.encode(query, text))[0])
+
+    def pair_scores(self, query: str, texts: Sequence[str]) -> Iterator[float]:
+        """The same for many texts, in their order, as they become ready."""
+        encoded = self._tokenizer.encode_batch([(query, text) for text in texts])
+        return (float(logits[0]) for logits in self._map(encoded))
+
+    def _map(self, encoded: Sequence[Any]) -> Iterator[Vectors]:
+        if self._pool is None or len(encoded) == 1:
+            return map(self._run, encoded)
+        return self._pool.map(self._run, encoded)
+
+    def _run(self, encoded: Any) -> Vectors:
+        feed = {"input_ids": np.array([encoded.ids], dtype=np.int64)}
+        if "attention_mask" in self._inputs:
+            feed["attention_mask"] = np.ones_like(feed["input_ids"])
+        if "token_type_ids" in self._inputs:
+            feed["token_type_ids"] = np.array([encoded.type_ids], dtype=np.int64)
+        try:
+            result: Vectors = self._session.run(None, feed)[0][0]
+        except Exception as error:  # ONNX Runtime raises bare C++ errors
+            raise ModelError(f"ONNX Runtime failed on a text of {len(encoded.ids)} tokens: {error}") from error
+        return result
+
+
+def _cores() -> int:
+    """The cores that this process may use, at most 8: beyond that, memory bandwidth sets the pace."""
+    return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
