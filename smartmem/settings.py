@@ -95,6 +95,59 @@ class RerankSettings(_Section):
     time_budget_ms: float | None = Field(None, gt=0)
 
 
+class WebSearchSettings(_Section):
+    """Stage 1. Keys stand in the environment only: TAVILY_API_KEY, BRAVE_API_KEY."""
+
+    enabled: bool = True
+    providers: tuple[Literal["tavily", "brave", "searxng"], ...] = ("tavily", "brave", "searxng")
+    tavily_url: str = "https://api.tavily.com"
+    brave_url: str = "https://api.search.brave.com"
+    searxng_url: str = Field("", description="base URL of your instance; its settings.yml must allow the json format")
+    timeout_s: float = Field(8.0, gt=0, description="for one provider, everything included")
+    rate_per_s: dict[str, float] = {"tavily": 5.0, "brave": 1.0, "searxng": 2.0}
+    max_wait_s: float = Field(1.5, ge=0, description="longest wait for a provider's rate limit before the next is asked")
+    top_k: int = Field(5, ge=1, le=20)
+
+
+class WebFetchSettings(_Section):
+    """Stage 1. `allow` lists addresses off the public internet that may be fetched, e.g. ("10.1.0.7:8080",)."""
+
+    enabled: bool = True
+    timeout_s: float = Field(10.0, gt=0, description="for one page, from name look-up to extracted text")
+    max_bytes: int = Field(3_000_000, ge=1, description="after decompression")
+    max_redirects: int = Field(5, ge=0)
+    max_chars: int = Field(50_000, ge=1)
+    concurrency: int = Field(6, ge=1)
+    allow: tuple[str, ...] = ()
+    user_agent: str = "smartmem-web/0.1 (+https://pypi.org/project/smartmem/)"
+
+
+class WebRagSettings(_Section):
+    """Stage 2. `credibility` maps a domain suffix to -1…1; a chunk's score is multiplied by 1 + weight × that."""
+
+    enabled: bool = True
+    rewriter: Literal["rules", "llm"] = "rules"
+    sub_queries: int = Field(3, ge=1, le=3)
+    results: int = Field(8, ge=1, le=20, description="results asked for each sub-query")
+    pages: int = Field(8, ge=1, description="pages fetched for a question")
+    budget_s: float = Field(20.0, gt=0, description="for search and fetch together")
+    chunker: dict[str, Any] = {"name": "sentence"}
+    retriever: dict[str, Any] = {"name": "hybrid"}
+    reranker: dict[str, Any] = {"name": "none"}
+    candidates: int = Field(30, ge=1)
+    evidence: int = Field(5, ge=1)
+    credibility: dict[str, float] = {}
+    credibility_weight: float = Field(0.1, ge=0, le=1)
+    ttl_s: float = Field(1800.0, gt=0, description="a session's index is dropped this long after its last use")
+    max_sessions: int = Field(64, ge=1)
+
+
+class WebSettings(_Section):
+    search: WebSearchSettings = WebSearchSettings()
+    fetch: WebFetchSettings = WebFetchSettings()
+    rag: WebRagSettings = WebRagSettings()
+
+
 class Settings(BaseSettings):
     """All settings of a workbench. `Settings.load()` reads the file in the current folder, if there is one."""
 
@@ -111,6 +164,7 @@ class Settings(BaseSettings):
     memory: MemorySettings = MemorySettings()
     recall: RecallSettings = RecallSettings()
     rerank: RerankSettings = RerankSettings()
+    web: WebSettings = WebSettings()
 
     @classmethod
     def settings_customise_sources(
