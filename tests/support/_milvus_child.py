@@ -177,7 +177,7 @@ async def serve(listener: socket.socket, process: "subprocess.Popen[bytes]", por
         while not stdin_closed.is_set() and process.poll() is None:
             try:
                 await asyncio.wait_for(stdin_closed.wait(), 0.2)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
 
 

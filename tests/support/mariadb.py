@@ -180,7 +180,6 @@ class MariaDBServer:
     @property
     def _folder(self) -> Path:
         if self._home is None:
-            # Under the system's temporary folder: a socket path over 107 bytes is refused.
             self._home = Path(tempfile.mkdtemp(prefix="smartmem-mariadb-", dir=self._parent))
         return self._home
 
@@ -204,7 +203,7 @@ class MariaDBServer:
             find_program("mariadbd"),
             "--no-defaults",
             f"--datadir={self._folder / 'data'}",
-            f"--socket={self._folder / 's.sock'}",
+            "--socket=s.sock",  # in the data folder; a whole path could pass the 107 bytes that a socket may have
             f"--pid-file={self._folder / 'pid'}",
             f"--port={self.port}",
             f"--bind-address={LOOPBACK}",

@@ -49,7 +49,7 @@ def install() -> Path:
     """Make the side environment unless it is there already; returns its folder. Safe from several processes."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise MilvusUnavailable(
-            f"the package milvus 2.3.5 has its Linux server for x86_64 only; this is {sys.platform} {platform.machine()}"
+            f"milvus 2.3.5 has its Linux server for x86_64 only; this is {sys.platform} {platform.machine()}"
         )
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
