@@ -1,4 +1,4 @@
-"""data/tiny keeps what its card promises. Plain json: the labels must hold without the code that is measured on them."""
+"""data/tiny keeps what its card promises. Plain json: the labels must hold without the code measured on them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,49 @@ RELATION_OF = {
     "update": "UPDATE",
     "conflict": "DELETE",
     "retraction": "DELETE",
+}
+OFTEN = [
+    "preference",
+    "constraint",
+    "personal_fact",
+    "standing_instruction",
+    "todo",
+    "explicit",
+    "sensitive",
+    "correction",
+    "update",
+    "contradiction",
+    "retraction",
+    "forget_request",
+    "negation",
+    "question",
+    "quoted_speech",
+    "hypothetical",
+    "small_talk",
+    "task_request",
+    "knowledge_question",
+    "emoji",
+    "long",
+]
+MINIMUM = {  # in each column, unless it says otherwise
+    "users": 4,
+    "dialogues": 11,
+    "messages": 85,
+    "relation unrelated": 20,
+    "relation duplicate": 4,
+    "relation update": 5,
+    "relation conflict": 3,
+    "relation retraction": 4,
+    **dict.fromkeys(("category preference", "category multi_hop", "category temporal"), 3),
+    "category fact": 5,
+    "category update": 5,
+    "category no_answer": 5,
+    **dict.fromkeys([f"phenomenon {tag}" for tag in OFTEN], 3),
+    **dict.fromkeys(
+        (f"phenomenon {tag}" for tag in ("repeat_exact", "repeat_paraphrase", "mixed_script")),
+        2,
+    ),
+    **dict.fromkeys((f"phenomenon {tag}" for tag in ("fullwidth", "crlf", "mixed")), 1),
 }
 CATEGORIES = {"preference", "fact", "temporal", "update", "multi_hop", "no_answer"}
 
@@ -74,7 +118,8 @@ def test_fields_are_those_of_the_card() -> None:
         ([t for d in DIALOGUES for t in d["turns"]], "turn_id role text occurred_at"),
         (
             FACTS,
-            "fact_id dialogue_id turn_id user_id language span memory_type content slot sensitivity_level is_explicit ttl_at",
+            "fact_id dialogue_id turn_id user_id language span memory_type content slot"
+            " sensitivity_level is_explicit ttl_at",
         ),
         (DECISIONS, "decision_id user_id dialogue_id turn_id fact_id operation target_fact_id relation"),
         (QUESTIONS, "question_id user_id language question answer evidence facts spans category"),
@@ -188,7 +233,7 @@ def test_facts_of_a_turn_do_not_overlap_and_are_at_most_three() -> None:
     for turn_id, spans in by_turn.items():
         assert len(spans) <= 3, turn_id
         ordered = sorted(spans)
-        assert all(a[1] <= b[0] for a, b in zip(ordered, ordered[1:], strict=False)), turn_id
+        assert all(a[1] <= b[0] for a, b in pairwise(ordered)), turn_id
 
 
 def test_each_fact_has_one_decision() -> None:
@@ -322,6 +367,18 @@ def test_tags_that_follow_from_other_files_do() -> None:
         assert bool(got & {"repeat_exact", "repeat_paraphrase"}) == (turn_id in repeated), turn_id
 
 
+def test_an_exact_repeat_is_said_in_the_words_it_repeats() -> None:
+    def quoted(fact_id: str) -> str:
+        start, end = FACT[fact_id]["span"]
+        text: str = TURN[FACT[fact_id]["turn_id"]]["text"]
+        return text[start:end].casefold()
+
+    for c in DECISIONS:
+        if c["relation"] == "duplicate":
+            exact = quoted(c["fact_id"]) in quoted(c["target_fact_id"])
+            assert ("repeat_exact" in TAGS[c["turn_id"]]) == exact, c["decision_id"]
+
+
 def _counts() -> dict[str, Counter[tuple[str, int]]]:
     users = _user_column()
     counts: dict[str, Counter[tuple[str, int]]] = {
@@ -343,6 +400,29 @@ def _counts() -> dict[str, Counter[tuple[str, int]]]:
         for key, column in keyed:
             counts.setdefault(f"{prefix} {key}", Counter())[column] += 1
     return counts
+
+
+def test_it_is_large_enough_to_measure_on() -> None:
+    counts = _counts()
+    for name, least in MINIMUM.items():
+        assert all(counts[name][column] >= least for column in COLUMNS), (name, counts[name])
+    total = {name: sum(n.values()) for name, n in counts.items()}
+    assert total["users"] == 16
+    assert total["dialogues"] >= 44
+    assert total["messages"] >= 340
+    assert total["questions"] >= 90
+    assert total["category no_answer"] >= 18
+    for language in ("en", "zh"):
+        assert sum(n for (spoken, _), n in counts["phenomenon long"].items() if spoken == language) >= 8
+
+
+def test_a_users_chats_spread_over_weeks() -> None:
+    days: dict[int, list[date]] = {}
+    for d in DIALOGUES:
+        days.setdefault(d["user_id"], []).append(_when(d["turns"][0]["turn_id"]).date())
+    for user_id, seen in days.items():
+        assert len(set(seen)) >= 2, user_id
+        assert (max(seen) - min(seen)).days >= 28, user_id
 
 
 def _card_counts() -> dict[str, list[int]]:
