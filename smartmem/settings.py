@@ -119,7 +119,7 @@ class WebFetchSettings(_Section):
     max_chars: int = Field(50_000, ge=1)
     concurrency: int = Field(6, ge=1)
     allow: tuple[str, ...] = ()
-    user_agent: str = "smartmem-web/0.1 (+https://pypi.org/project/smartmem/)"
+    user_agent: str = "Mozilla/5.0 (compatible; smartmem/0.1)"
 
 
 class WebRagSettings(_Section):

@@ -179,7 +179,7 @@ def _main_text(markup: str, url: str) -> tuple[str, str, str | None]:
             return found.text.strip(), found.title or "", found.date
         match = _TITLE.search(markup)
         text = trafilatura.html2txt(markup, clean=True) or ""
-    except Exception as error:  # noqa: BLE001  # a stranger's markup can break the parser in any way; the agent goes on
+    except Exception as error:  # a stranger's markup can break the parser in any way; the agent goes on
         raise NoText(f"{url} cannot be parsed: {type(error).__name__}: {error}") from error
     return text.strip(), match.group(1) if match else "", None
 

@@ -74,7 +74,9 @@ class Exemption:
         try:
             return cls(ipaddress.ip_network(host), int(port) if port else None)
         except ValueError as error:
-            raise ConfigError(f"web.fetch.allow has {text!r}: {error}; write ADDRESS, NETWORK or ADDRESS:PORT") from None
+            raise ConfigError(
+                f"web.fetch.allow has {text!r}: {error}; write ADDRESS, NETWORK or ADDRESS:PORT"
+            ) from None
 
     def covers(self, address: Address, port: int) -> bool:
         """Whether this exemption holds for the endpoint."""
@@ -82,7 +84,7 @@ class Exemption:
 
 
 def embedded_ipv4(address: Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an IPv6 address carries (mapped, compatible, NAT64, 6to4, Teredo): routers unwrap them."""
+    """IPv4 addresses inside an IPv6 address (mapped, compatible, NAT64, 6to4, Teredo): routers unwrap them."""
     if isinstance(address, ipaddress.IPv4Address):
         return []
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]

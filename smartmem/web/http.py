@@ -23,7 +23,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_ADDRESSES = 3
 
 
-class Stop(Exception):  # noqa: N818  # not an error: it carries an outcome out of nested awaits
+class Stop(Exception):  # not an error: it carries an outcome out of nested awaits
     """Ends an exchange early with an observation; never leaves this package."""
 
     def __init__(self, observation: Observation) -> None:
@@ -88,7 +88,13 @@ class Exchange:
     """
 
     def __init__(
-        self, limits: Limits, *, resolver: Resolver, exemptions: Sequence[Exemption], clock: Clock, accept: Sequence[str]
+        self,
+        limits: Limits,
+        *,
+        resolver: Resolver,
+        exemptions: Sequence[Exemption],
+        clock: Clock,
+        accept: Sequence[str],
     ) -> None:
         self._limits = limits
         self._resolver = resolver
@@ -98,7 +104,7 @@ class Exchange:
         self._tls: ssl.SSLContext = httpx.create_ssl_context()
 
     async def get(self, url: str, hops: list[str]) -> Body:
-        """The body behind `url`. `hops` is filled as the exchange goes. Raises `Stop`, or TimeoutError at the deadline."""
+        """The body behind `url`; `hops` is filled on the way. Raises `Stop`, or TimeoutError at the deadline."""
         async with asyncio.timeout(self._limits.timeout_s):
             target = url
             for _ in range(self._limits.max_redirects + 1):
@@ -138,7 +144,9 @@ class Exchange:
         try:
             endpoints = list(await in_thread(self._resolver, host, port))
         except (OSError, UnicodeError) as error:
-            raise Stop(observe(Kind.DNS_ERROR, f"the host {host} cannot be looked up: {error}", url=str(target))) from None
+            raise Stop(
+                observe(Kind.DNS_ERROR, f"the host {host} cannot be looked up: {error}", url=str(target))
+            ) from None
         if not endpoints:
             raise Stop(observe(Kind.DNS_ERROR, f"the host {host} has no address", url=str(target)))
         bad = refused(endpoints, self._exemptions)
@@ -178,7 +186,9 @@ class Exchange:
                 raise Stop(observe(Kind.BAD_RESPONSE, f"{url} redirects to no URL: {error}", url=url)) from None
         if status != 200:
             if status < 400:
-                raise Stop(observe(Kind.BAD_RESPONSE, f"{url} answered {status} without a page", url=url, status=status))
+                raise Stop(
+                    observe(Kind.BAD_RESPONSE, f"{url} answered {status} without a page", url=url, status=status)
+                )
             raise Stop(status_observation(status, url, retry_after(headers.get("retry-after"), self._clock.now())))
         media, _, parameters = headers.get("content-type", "").partition(";")
         media = media.strip().lower()
@@ -205,7 +215,9 @@ class Exchange:
         """
         inflate = _inflater(encoding)
         if inflate is None:
-            raise Stop(observe(Kind.BAD_RESPONSE, f"{url} is packed as {encoding[:40]!r}, which was not asked for", url=url))
+            raise Stop(
+                observe(Kind.BAD_RESPONSE, f"{url} is packed as {encoding[:40]!r}, which was not asked for", url=url)
+            )
         body, received = bytearray(), 0
         async for piece in raw:
             received += len(piece)

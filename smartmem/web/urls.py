@@ -10,7 +10,20 @@ import httpx
 
 # Parameters that say where a reader came from, not what is shown.
 _TRACKING = frozenset(
-    {"gclid", "fbclid", "msclkid", "yclid", "dclid", "igshid", "mc_cid", "mc_eid", "spm", "scm", "share_token", "ref_src"}
+    {
+        "gclid",
+        "fbclid",
+        "msclkid",
+        "yclid",
+        "dclid",
+        "igshid",
+        "mc_cid",
+        "mc_eid",
+        "spm",
+        "scm",
+        "share_token",
+        "ref_src",
+    }
 )
 _INDEX = frozenset({"index.html", "index.htm", "index.php", "default.aspx"})
 _MAX_URL = 2083
