@@ -22,8 +22,7 @@ _META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LANG = re.compile(r"""<html[^>]{0,300}?\blang\s*=\s*["']?\s*([A-Za-z]{2,3})""", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.{0,500}?)</title", re.IGNORECASE | re.DOTALL)
-_TIME_NOT_WEB = frozenset({"utf-7", "unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"})
-_META = re.compile(
+_TIME_META = re.compile(
     r"""<meta[^>]{0,100}?["'](?:article:published_time|datePublished|pubdate)["'][^>]{0,100}?content\s*=\s*["']"""
     r"""([0-9T:+Z.-]{10,35})["']""",
     re.IGNORECASE,
