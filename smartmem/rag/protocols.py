@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smartmem.rag.types import Chunk, Document, Filter, Hit, Query
+from smartmem.rag.types import Chunk, Document, Filter, Hit, Query, Retrieval
+from smartmem.types import Scalar
 
 Vectors = NDArray[np.float32]
 
@@ -41,6 +42,7 @@ class Embedder(Protocol):
 class VectorStore(Protocol):
     """One collection of chunks with their vectors. Scores are cosine similarities (vectors are normalised).
 
+    Filters see a chunk's metadata and, under the name `document_id`, its document.
     Raises `StoreUnavailable` when it cannot be reached or is in use, `DimensionMismatch` for foreign vectors.
     """
 
@@ -78,7 +80,15 @@ class Retriever(Protocol):
     """Finds chunks for a query among those it has indexed."""
 
     def index(self, chunks: Sequence[Chunk]) -> None:
-        """Add chunks (replacing those of the same id)."""
+        """Add chunks (replacing those of the same id): embeds, and writes to the store, where there is one."""
+        ...
+
+    def restore(self, chunks: Sequence[Chunk]) -> None:
+        """Take chunks that the store already holds into what this retriever keeps in memory; writes nothing."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Forget chunks by id, in the store too; unknown ids are no error."""
         ...
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
@@ -87,6 +97,22 @@ class Retriever(Protocol):
 
 
 class Reranker(Protocol):
-    """Reorders the hits of one query."""
+    """Reorders the hits of one query. Raises `ModelError` kinds; the pipeline then keeps the retriever's order."""
 
     def rerank(self, query: Query, hits: Sequence[Hit], k: int) -> list[Hit]: ...
+
+
+@runtime_checkable
+class Corpus(Protocol):
+    """A pipeline behind obligatory filters. A call without one raises `ScopeError` before anything is searched."""
+
+    @property
+    def name(self) -> str: ...
+
+    def add(self, documents: Sequence[Document]) -> int:
+        """Ingest; every document's metadata must carry the obligatory fields. Returns the number of chunks."""
+        ...
+
+    def search(self, text: str, k: int | None = None, **scope: Scalar | Sequence[Scalar]) -> Retrieval: ...
+
+    def delete(self, document_ids: Sequence[str]) -> None: ...

@@ -137,3 +137,24 @@ class Hit:
 def ranked(hits: Sequence[Hit], k: int | None = None) -> list[Hit]:
     """Order by (-score, chunk id), the tie rule of the whole house, and keep the first `k`."""
     return sorted(hits, key=lambda h: (-h.score, h.chunk.id))[:k]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What one stage of a retrieval did: its time and, in order, the candidates that it handed on."""
+
+    name: str
+    ms: float
+    hits: tuple[Hit, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """The answer to one query. `fallback_reason` is set when a stage failed and the order before it was kept."""
+
+    query: Query
+    hits: tuple[Hit, ...]
+    ms: float
+    fallback_reason: str | None = None
+    stages: tuple[Stage, ...] = ()

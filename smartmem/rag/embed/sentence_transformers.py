@@ -26,7 +26,7 @@ class SentenceTransformersEmbedder:
             from transformers.utils.logging import disable_progress_bar
         except ImportError as error:
             raise MissingExtra(error.name or "sentence-transformers", "st") from None
-        disable_progress_bar()  # a bar of 0.01 s on every load is noise in logs and notebooks
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of 0.01 s on every load is noise in logs and notebooks
         files = resolve(model)
         self._batch = batch
         self._query_prefix, self._document_prefix = files.entry.query_prefix, files.entry.document_prefix
@@ -36,7 +36,7 @@ class SentenceTransformersEmbedder:
             raise ModelError(f"model {model!r} in {files.folder} cannot be loaded: {error}") from error
         if bf16:
             self._model.to(torch.bfloat16)
-        self.dim: int = self._model.get_embedding_dimension()
+        self.dim = len(self._embed(["dim"])[0])
         self.fingerprint = f"sentence-transformers:{model}:{files.version}:{'bf16' if bf16 else 'fp32'}"
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:

@@ -1,0 +1,108 @@
+"""How dialogues lie in documents, and who stands next to whom.
+
+A dialogue comes in either of two shapes, and chunkers take both:
+
+- one document a turn: metadata `speaker`, and where known `date`, `session_id`, `turn` (its place in the session);
+- one document a session: a transcript of lines `Speaker: text` (a line without a speaker continues the turn above).
+
+Metadata that this module reads: `session_id` (else the document's id) names the sequence, `turn` (else the chunk's
+order) the place in it. Sequences of different users or conversations never mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import regex
+
+from smartmem.rag.types import Chunk, Document
+from smartmem.types import Scalar
+
+# Up to four words before a colon at the start of a line; longer ones are sentences ("Here is what I think: …").
+_SPEAKER = regex.compile(r"^[ \t]*(?P<name>[^\s:：][^\n:：]{0,39}?)[ \t]*[:：][ \t]*(?!//)", regex.MULTILINE)
+_MAX_WORDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn in a text: [start, end) holds what was said, without the speaker's name and outer white space."""
+
+    speaker: str
+    start: int
+    end: int
+
+
+def turns(text: str) -> list[Turn]:
+    """The turns of a transcript; a text without any `Speaker:` line is one turn of nobody."""
+    marks = [m for m in _SPEAKER.finditer(text) if len(m["name"].split()) <= _MAX_WORDS]
+    if not marks:
+        spans = [("", 0, len(text))]
+    else:
+        ends = [m.start() for m in marks[1:]] + [len(text)]
+        spans = [(m["name"], m.end(), end) for m, end in zip(marks, ends, strict=True)]
+        if text[: marks[0].start()].strip():
+            spans.insert(0, ("", 0, marks[0].start()))
+    found = []
+    for speaker, start, end in spans:
+        while start < end and text[start].isspace():
+            start += 1
+        while end > start and text[end - 1].isspace():
+            end -= 1
+        if start < end:
+            found.append(Turn(speaker, start, end))
+    return found
+
+
+def date_of(document: Document) -> str:
+    """The date to index: metadata `date` as it stands (datasets write "8 May, 2023"), else the creation day."""
+    date = document.metadata.get("date")
+    if date is not None:
+        return str(date)
+    return document.created_at.date().isoformat() if document.created_at else ""
+
+
+def labelled(text: str, *, speaker: str = "", date: str = "", title: str = "") -> str:
+    """What embedders and BM25 see of a piece: `title`, `date`, then `speaker: text`."""
+    line = f"{speaker}: {text}" if speaker else text
+    return "\n".join([part for part in (title, date) if part] + [line])
+
+
+class Sequences:
+    """Chunks in the order of their dialogues, to look up neighbours. Holds references, not copies."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[Scalar, ...], dict[int, Chunk]] = {}
+        self._home: dict[str, tuple[tuple[Scalar, ...], int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._home)
+
+    def add(self, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            self.remove([chunk.id])
+            key, place = _place(chunk)
+            self._at.setdefault(key, {})[place] = chunk
+            self._home[chunk.id] = (key, place)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            key, place = self._home.pop(id, ((), 0))
+            held = self._at.get(key, {})
+            if place in held and held[place].id == id:
+                del held[place]
+                if not held:
+                    del self._at[key]
+
+    def beside(self, chunk: Chunk, offset: int) -> Chunk | None:
+        """The chunk `offset` places after (before, when negative) in the same sequence."""
+        key, place = _place(chunk)
+        return self._at.get(key, {}).get(place + offset)
+
+
+def _place(chunk: Chunk) -> tuple[tuple[Scalar, ...], int]:
+    metadata = chunk.metadata
+    session = metadata.get("session_id", chunk.document_id)
+    turn = metadata.get("turn", chunk.order)
+    owner = (metadata.get("user_id", ""), metadata.get("conversation_id", ""), session)
+    return owner, int(turn) if isinstance(turn, int | float) else chunk.order
