@@ -14,6 +14,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from openai import APIConnectionError, APITimeoutError, InternalServerError, OpenAI, RateLimitError
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from tests.support.crash import (
     CRASHED,
@@ -232,8 +233,8 @@ def client(openai_server: OpenAIServer) -> Iterator[OpenAI]:
 
 
 def ask(client: OpenAI, text: str = "hello", timeout: float = 5) -> str:
-    messages = [{"role": "user", "content": text}]
-    answer = client.chat.completions.create(model="m", messages=messages, timeout=timeout)  # type: ignore[call-overload]
+    message: ChatCompletionUserMessageParam = {"role": "user", "content": text}
+    answer = client.chat.completions.create(model="m", messages=[message], timeout=timeout)
     return str(answer.choices[0].message.content)
 
 

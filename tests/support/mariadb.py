@@ -85,7 +85,7 @@ class MariaDBServer:
         for _ in range(START_TRIES):
             self.port = self.port or free_port()
             self._process = self._spawn()
-            if poll(self._answers_or_died, seconds=START_SECONDS) and self.running:
+            if poll(self._answers_or_died, seconds=START_SECONDS) and self._alive():
                 return
             self.kill()
             if "Address already in use" not in self._log_tail():
@@ -130,7 +130,7 @@ class MariaDBServer:
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._alive()
 
     @property
     def pid(self) -> int:
@@ -222,7 +222,10 @@ class MariaDBServer:
         return ["--user=root"] if _is_root() else []  # mariadbd refuses to run as root unless told so
 
     def _answers_or_died(self) -> bool:
-        return not self.running or self._answers()
+        return not self._alive() or self._answers()
+
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def _answers(self) -> bool:
         """The server speaks first: one byte of its greeting means that it takes logins."""

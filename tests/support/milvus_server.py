@@ -117,6 +117,7 @@ class MilvusServer:
         """Start on the data that is there, on the port of the last start when there was one."""
         if self.running:
             return
+        self._end_child()  # the last one may have died by itself
         cache = install()
         home = self._prepare_home(cache)
         with (home / "child.log").open("wb") as log:
@@ -137,7 +138,7 @@ class MilvusServer:
             if status == NO_NAMESPACE:
                 raise MilvusUnavailable(error)
             raise MilvusFailed(f"{error}\n{self._log_tail()}")
-        self.port, self._server_pid = int(answer["port"]), int(answer["pid"])
+        self.port, self._server_pid = int(str(answer["port"])), int(str(answer["pid"]))
 
     def stop(self) -> None:
         """End the server. Milvus 2.3.5 aborts on SIGTERM, so this is no gentler to it than `kill`."""
