@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import os
 
+from tests.support.fixtures import (  # noqa: F401 - fixtures are found by name here
+    crash_runner,
+    mariadb_server,
+    mariadb_url,
+    milvus_server,
+    openai_server,
+)
+
 # A hub name otherwise takes 85 s to fail; every model in the tests comes from a registry package.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAGAS_DO_NOT_TRACK", "true")
