@@ -190,6 +190,8 @@ memory_jobs = Table(
     Column("idempotency_key", _ascii(128), nullable=False, unique=True),
     Column("payload", _long_text(), nullable=False),
     Column("trace_id", _ascii(64), nullable=False),
+    # The order_key for good: a replay takes it from here (the outbox has message_key).
+    Column("job_key", String(255), nullable=False),
     *_lease_columns(),
     # facts | nothing | failed for extraction; `result` says more, as JSON (counts, fallback reason, cut).
     Column("outcome", _ascii(16)),

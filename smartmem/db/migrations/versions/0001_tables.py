@@ -178,6 +178,7 @@ def upgrade() -> None:
         sa.Column("idempotency_key", ascii_(128), nullable=False),
         sa.Column("payload", LONG, nullable=False),
         sa.Column("trace_id", ascii_(64), nullable=False),
+        sa.Column("job_key", sa.String(255), nullable=False),
         sa.Column("status", ascii_(16), nullable=False),
         sa.Column("retry_count", sa.Integer(), nullable=False),
         sa.Column("max_retry", sa.Integer(), nullable=False),

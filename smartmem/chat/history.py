@@ -1,0 +1,426 @@
+"""Chat messages: two ways in, both idempotent, each one transaction with the event that asks for extraction.
+
+* `append_message`, `append_messages`: in the caller's transaction, or in one of their own;
+* the event `chat.history.persist.requested` (`request_persist`), whose handler does the same in the transaction
+  that marks the event consumed.
+
+The conversation's row is locked before anything of it is read or written. So its messages get consecutive numbers,
+a resent message is recognised, and its events are written in the order of its messages.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, tuple_
+from sqlalchemy.engine import Connection
+from uuid_utils import uuid7
+
+from smartmem.clock import as_utc
+from smartmem.db.dialects import upsert
+from smartmem.db.engine import Database
+from smartmem.db.tables import chat_messages, conversations, memory_user_settings
+from smartmem.errors import BadRecord
+from smartmem.outbox.events import Event, EventRegistry, ExtractRequested, PersistRequested, extract_key
+from smartmem.outbox.publish import publish, publish_many
+from smartmem.text import clean, cut, fold_space
+from smartmem.types import Role
+
+BATCH = 500
+NAME_CHARS = 191
+TITLE_CHARS = 60
+
+_MESSAGES, _CONVERSATIONS, _SETTINGS = chat_messages.c, conversations.c, memory_user_settings.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A message to append. `occurred_at` is aware; `client_message_id` makes a resend harmless."""
+
+    user_id: int
+    conversation_id: str
+    role: Role | str
+    content: str
+    occurred_at: dt.datetime
+    client_message_id: str | None = None
+    assistant_id: str | None = None
+    speaker: str | None = None
+    run_id: str | None = None
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """Where a message is. `created` is False when it had been there already; then `event_id` is None."""
+
+    message_id: str
+    seq: int
+    event_id: str | None
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A stored message."""
+
+    id: str
+    conversation_id: str
+    user_id: int
+    seq: int
+    role: str
+    speaker: str | None
+    content: str
+    occurred_at: dt.datetime
+    client_message_id: str | None
+    run_id: str | None
+    trace_id: str
+
+
+def append_message(
+    target: Database | Connection,
+    *,
+    user_id: int,
+    conversation_id: str,
+    role: Role | str,
+    content: str,
+    occurred_at: dt.datetime,
+    client_message_id: str | None = None,
+    assistant_id: str | None = None,
+    speaker: str | None = None,
+    run_id: str | None = None,
+    trace_id: str | None = None,
+) -> Appended:
+    """Store one message, its conversation's counter and, where it asks for extraction, one outbox event.
+
+    Given a connection, it writes in that transaction; given a database, in its own. Raises `BadRecord` for a message
+    that cannot be stored (bad user, foreign conversation, …); then nothing of it is written.
+    """
+    message = NewMessage(
+        user_id=user_id,
+        conversation_id=conversation_id,
+        role=role,
+        content=content,
+        occurred_at=occurred_at,
+        client_message_id=client_message_id,
+        assistant_id=assistant_id,
+        speaker=speaker,
+        run_id=run_id,
+        trace_id=trace_id,
+    )
+    outcome = append_messages(target, [message])[0]
+    if isinstance(outcome, BadRecord):
+        raise outcome
+    return outcome
+
+
+def append_messages(
+    target: Database | Connection, messages: Sequence[NewMessage], *, batch: int = BATCH
+) -> list[Appended | BadRecord]:
+    """Store messages in their order; one answer each: where it is, or why it cannot be stored.
+
+    A message that cannot be stored keeps no other one back. Given a database, each `batch` is one transaction; given
+    a connection, all are written in its transaction.
+    """
+    if isinstance(target, Connection):
+        return _append(target, messages)
+    outcomes: list[Appended | BadRecord] = []
+    for start in range(0, len(messages), batch):
+        part = messages[start : start + batch]
+        outcomes += target.run(lambda conn, part=part: _append(conn, part))  # type: ignore[misc]
+    return outcomes
+
+
+def messages(
+    target: Database | Connection,
+    *,
+    conversation_id: str | None = None,
+    user_id: int | None = None,
+    after_seq: int = 0,
+    limit: int | None = None,
+) -> list[Message]:
+    """Messages of a conversation in order, or of a user by time. One of the two has to be given."""
+    if conversation_id is None and user_id is None:
+        raise BadRecord("messages() needs a conversation_id or a user_id")
+    wanted = select(*(_MESSAGES[name] for name in Message.__dataclass_fields__))
+    if user_id is not None:
+        wanted = wanted.where(_MESSAGES.user_id == user_id)
+    if conversation_id is not None:
+        wanted = wanted.where(_MESSAGES.conversation_id == conversation_id, _MESSAGES.seq > after_seq)
+        wanted = wanted.order_by(_MESSAGES.seq)
+    else:
+        wanted = wanted.order_by(_MESSAGES.occurred_at, _MESSAGES.id)
+    if isinstance(target, Connection):
+        return [Message(**row._mapping) for row in target.execute(wanted.limit(limit))]
+    with target.read() as conn:
+        return [Message(**row._mapping) for row in conn.execute(wanted.limit(limit))]
+
+
+def request_persist(conn: Connection, message: NewMessage) -> str:
+    """Ask by event for a message to be stored; returns the event's id. Raises `BadRecord` as `append_message` does."""
+    row = _checked(message)
+    if isinstance(row, BadRecord):
+        raise row
+    return publish(
+        conn,
+        PersistRequested(
+            user_id=row.user_id,
+            conversation_id=row.conversation_id,
+            role=Role(row.role),
+            content=row.content,
+            occurred_at=row.occurred_at,
+            client_message_id=row.client_message_id,
+            assistant_id=row.assistant_id,
+            speaker=row.speaker,
+            run_id=row.run_id,
+            trace_id=row.trace_id or _new_id(),
+        ),
+    )
+
+
+def handle_persist(conn: Connection, events: Sequence[Event]) -> None:
+    """Handler of `chat.history.persist.requested`. A message without a client id gets its event's id as one, so
+    that a second delivery stores nothing."""
+    wanted = [
+        NewMessage(
+            **event.payload.model_dump(exclude={"client_message_id"}),
+            client_message_id=event.payload.client_message_id or f"event:{event.event_id}",
+        )
+        for event in events
+    ]
+    for outcome in _append(conn, wanted):
+        if isinstance(outcome, BadRecord):
+            raise outcome  # the relay then goes one by one, and only this event dies
+
+
+def register(registry: EventRegistry) -> None:
+    """Let `registry` answer `chat.history.persist.requested`."""
+    registry.register(PersistRequested, handle_persist)
+
+
+# --- inside ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Conversation:
+    user_id: int
+    assistant_id: str | None
+    title: str
+    count: int
+    last_at: dt.datetime | None
+    created_at: dt.datetime
+    touched: bool = False
+
+
+def _append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | BadRecord]:
+    db = Database.of(conn)
+    now = db.now()
+    outcomes: list[Appended | BadRecord | None] = [None] * len(wanted)
+    checked: list[tuple[int, NewMessage]] = []
+    for place, message in enumerate(wanted):
+        fit = _checked(message)
+        if isinstance(fit, BadRecord):
+            outcomes[place] = fit
+        else:
+            checked.append((place, fit))
+    if not checked:
+        return [outcome for outcome in outcomes if outcome is not None]
+    talks = _locked_conversations(conn, db, now, [message for _, message in checked])
+    known = _known_messages(conn, [message for _, message in checked])
+    silent = _users_without_memory(conn, {message.user_id for _, message in checked})
+    rows: list[dict[str, Any]] = []
+    asking: list[tuple[int, ExtractRequested]] = []
+    for place, message in checked:
+        talk = talks[message.conversation_id]
+        name = (message.conversation_id, message.client_message_id)
+        if talk.user_id != message.user_id:
+            outcomes[place] = BadRecord(
+                f"conversation {message.conversation_id!r} belongs to another user than {message.user_id}; "
+                "give each user's conversations ids of their own"
+            )
+        elif message.client_message_id is not None and name in known:
+            id_, seq = known[name]
+            outcomes[place] = Appended(message_id=id_, seq=seq, event_id=None, created=False)
+        else:
+            row = _row(message, talk, now)
+            rows.append(row)
+            known[name] = (row["id"], row["seq"])
+            outcomes[place] = Appended(message_id=row["id"], seq=row["seq"], event_id=None, created=True)
+            if message.role == Role.USER and message.content.strip() and message.user_id not in silent:
+                asking.append((place, _question(row, message)))
+    if rows:
+        conn.execute(insert(chat_messages), rows)
+        _write_counters(conn, db, now, talks)
+    for (place, _), event_id in zip(asking, publish_many(conn, [event for _, event in asking]), strict=True):
+        told = outcomes[place]
+        assert isinstance(told, Appended)  # noqa: S101 - written a few lines above
+        outcomes[place] = Appended(message_id=told.message_id, seq=told.seq, event_id=event_id, created=True)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _checked(message: NewMessage) -> NewMessage | BadRecord:
+    """The message as it can be stored, or what is wrong with it."""
+    if message.user_id <= 0:
+        return BadRecord(f"user_id {message.user_id} must be positive")
+    try:
+        role = Role(message.role)
+    except ValueError:
+        return BadRecord(f"role {message.role!r} is none of {', '.join(Role)}")
+    try:
+        occurred_at = as_utc(message.occurred_at)
+    except ValueError as error:
+        return BadRecord(f"occurred_at: {error}")
+    names: dict[str, str | None] = {}
+    for field in ("conversation_id", "client_message_id", "assistant_id", "speaker", "run_id"):
+        value = getattr(message, field)
+        if value is not None and (len(value) > NAME_CHARS or clean(value)[1]):
+            return BadRecord(f"{field} {value[:40]!r} is longer than {NAME_CHARS} characters or not valid text")
+        names[field] = value
+    if not message.conversation_id.strip():
+        return BadRecord("conversation_id must not be blank")
+    trace_id = message.trace_id
+    if trace_id is not None and not (0 < len(trace_id) <= 64 and trace_id.isascii() and trace_id.isprintable()):
+        return BadRecord(f"trace_id {trace_id[:64]!r} must be 1 to 64 printable ASCII characters")
+    return NewMessage(
+        user_id=message.user_id,
+        conversation_id=message.conversation_id,
+        role=role,
+        content=clean(message.content)[0],
+        occurred_at=occurred_at,
+        client_message_id=names["client_message_id"] or None,
+        assistant_id=names["assistant_id"],
+        speaker=names["speaker"],
+        run_id=names["run_id"],
+        trace_id=trace_id,
+    )
+
+
+def _locked_conversations(
+    conn: Connection, db: Database, now: dt.datetime, wanted: Sequence[NewMessage]
+) -> dict[str, _Conversation]:
+    first: dict[str, NewMessage] = {}
+    for message in wanted:
+        first.setdefault(message.conversation_id, message)
+    found = _lock(conn, db, sorted(first))
+    missing = [first[id_] for id_ in sorted(first) if id_ not in found]
+    if missing:
+        # Insert-or-ignore, then read again: somebody else may create the same conversation at this moment, and there
+        # was no row yet that could have been locked.
+        conn.execute(
+            db.insert_ignore(conversations),
+            [
+                {
+                    "id": message.conversation_id,
+                    "user_id": message.user_id,
+                    "assistant_id": message.assistant_id,
+                    "title": cut(fold_space(message.content[: 4 * TITLE_CHARS]), TITLE_CHARS)[0],
+                    "message_count": 0,
+                    "last_message_at": None,
+                    "created_at": now,
+                    "updated_at": now,
+                }
+                for message in missing
+            ],
+        )
+        found |= _lock(conn, db, [message.conversation_id for message in missing])
+    return found
+
+
+def _lock(conn: Connection, db: Database, ids: Sequence[str]) -> dict[str, _Conversation]:
+    # In the order of their ids, so that two bulk imports cannot wait for each other in a circle.
+    wanted = select(conversations).where(_CONVERSATIONS.id.in_(ids)).order_by(_CONVERSATIONS.id)
+    if db.skips_locked:
+        wanted = wanted.with_for_update()
+    return {
+        row.id: _Conversation(
+            user_id=row.user_id,
+            assistant_id=row.assistant_id,
+            title=row.title,
+            count=row.message_count,
+            last_at=row.last_message_at,
+            created_at=row.created_at,
+        )
+        for row in conn.execute(wanted)
+    }
+
+
+def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tuple[str, str | None], tuple[str, int]]:
+    names = {(m.conversation_id, m.client_message_id) for m in wanted if m.client_message_id is not None}
+    if not names:
+        return {}
+    rows = conn.execute(
+        select(_MESSAGES.conversation_id, _MESSAGES.client_message_id, _MESSAGES.id, _MESSAGES.seq).where(
+            tuple_(_MESSAGES.conversation_id, _MESSAGES.client_message_id).in_(sorted(names))
+        )
+    )
+    return {(row.conversation_id, row.client_message_id): (row.id, row.seq) for row in rows}
+
+
+def _users_without_memory(conn: Connection, users: set[int]) -> set[int]:
+    rows = conn.execute(
+        select(_SETTINGS.user_id).where(_SETTINGS.user_id.in_(users), _SETTINGS.memory_enabled.is_(False))
+    )
+    return set(rows.scalars())
+
+
+def _row(message: NewMessage, talk: _Conversation, now: dt.datetime) -> dict[str, Any]:
+    talk.count += 1
+    talk.last_at = message.occurred_at if talk.last_at is None else max(talk.last_at, message.occurred_at)
+    talk.touched = True
+    return {
+        "id": _new_id(),
+        "conversation_id": message.conversation_id,
+        "user_id": message.user_id,
+        "seq": talk.count,
+        "role": str(message.role),
+        "speaker": message.speaker,
+        "content": message.content,
+        "occurred_at": message.occurred_at,
+        "client_message_id": message.client_message_id,
+        "run_id": message.run_id,
+        "trace_id": message.trace_id or _new_id(),
+        "created_at": now,
+    }
+
+
+def _question(row: dict[str, Any], message: NewMessage) -> ExtractRequested:
+    return ExtractRequested(
+        user_id=message.user_id,
+        conversation_id=message.conversation_id,
+        assistant_id=message.assistant_id,
+        run_id=message.run_id,
+        source_message_id=row["id"],
+        source_role=row["role"],
+        source_text=message.content,
+        occurred_at=message.occurred_at,
+        trace_id=row["trace_id"],
+        idempotency_key=extract_key(message.user_id, message.conversation_id, row["id"], message.content),
+    )
+
+
+def _write_counters(conn: Connection, db: Database, now: dt.datetime, talks: dict[str, _Conversation]) -> None:
+    """All counters in one statement: an upsert over rows that exist and are locked."""
+    same = ("message_count", "last_message_at", "updated_at")
+    conn.execute(
+        upsert(conversations, db.dialect, {name: name for name in same}),
+        [
+            {
+                "id": id_,
+                "user_id": talk.user_id,
+                "assistant_id": talk.assistant_id,
+                "title": talk.title,
+                "message_count": talk.count,
+                "last_message_at": talk.last_at,
+                "created_at": talk.created_at,
+                "updated_at": now,
+            }
+            for id_, talk in talks.items()
+            if talk.touched
+        ],
+    )
+
+
+def _new_id() -> str:
+    return str(uuid7())

@@ -1,0 +1,341 @@
+"""One mechanism for the outbox and for jobs: claim, renew, finish, fail, release (docs/adr/0002-leases.md).
+
+    leases = Leases(db, JOBS, settings.jobs)
+    claim = leases.claim(200, "worker-1")
+    with db.begin() as conn:
+        ...effects...
+        leases.finish(conn, claim.token, [row.id for row in claim.rows])
+
+`due_at` is the visibility time: a claimed row is due again when its lease ends, so a crashed worker needs no
+rescuer. Each claim writes a fresh token, and every later statement names it: who lost the lease changes nothing
+and gets `StaleLease`.
+
+Rows of one key are worked in the order of their ids. A claim takes a run of a key's unfinished rows from its head,
+and nothing of a key whose head somebody else holds or which waits in back-off.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, and_, case, func, literal, null, or_, select, update
+from sqlalchemy.engine import Connection, CursorResult
+
+from smartmem.db.engine import Database
+from smartmem.db.lease_table import (
+    DEAD,
+    ERROR_CHARS,
+    FAILED,
+    JOBS,
+    OUTBOX,
+    PENDING,
+    PROCESSING,
+    AnyRow,
+    Claim,
+    Claimed,
+    Failure,
+    LeaseRows,
+    LeaseTable,
+    storable,
+)
+from smartmem.db.tables import UtcDateTime
+from smartmem.db.time import since_boot
+from smartmem.settings import LeaseSettings
+
+__all__ = ["JOBS", "OUTBOX", "Claim", "Claimed", "Failure", "LeaseTable", "Leases", "storable"]
+
+V = TypeVar("V")
+K = TypeVar("K", bound=Hashable)
+
+SWEEP_S = 30.0
+
+
+class Leases:
+    """Claims on one table. Thread-safe."""
+
+    def __init__(
+        self, db: Database, spec: LeaseTable, settings: LeaseSettings, *, rng: random.Random | None = None
+    ) -> None:
+        self.db, self.spec, self.settings = db, spec, settings
+        self.rows = LeaseRows(spec)
+        self._t = spec.table.c
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self._swept_at: float | None = None
+
+    # --- claim --------------------------------------------------------------------------------------------------
+
+    def claim(self, batch: int, worker_id: str, *, only: ColumnElement[bool] | None = None) -> Claim:
+        """Lease at most `batch` due rows. `only` narrows the choice (it must not split the rows of one key)."""
+        self._sweep()
+        return self.db.run(lambda conn: self._claim(conn, batch, worker_id, only))
+
+    def _claim(self, conn: Connection, batch: int, worker_id: str, only: ColumnElement[bool] | None) -> Claim:
+        now = self.db.now()
+        chosen: dict[int, AnyRow] = {}
+        blocked: set[str] = set()
+        after: tuple[dt.datetime, int] | None = None
+        while True:
+            page = self._candidates(conn, now, batch, after, blocked, only)
+            if page:
+                after = (page[-1].due_at, page[-1].id)
+                locked = self._lock(conn, now, [row.id for row in page])
+                chosen |= self._in_order(conn, now, locked, chosen, blocked)
+            # A page may be all blocked: a key's rows behind a head in back-off must not hide other keys' rows.
+            if len(page) < batch or 2 * len(chosen) >= batch:
+                break
+        rows = [chosen[id_] for id_ in sorted(chosen)][:batch]  # cut at the end, so each key keeps its head
+        return self._take(conn, now, rows, worker_id)
+
+    def _candidates(
+        self,
+        conn: Connection,
+        now: dt.datetime,
+        limit: int,
+        after: tuple[dt.datetime, int] | None,
+        blocked: Collection[str],
+        only: ColumnElement[bool] | None,
+    ) -> Sequence[AnyRow]:
+        """Due rows, read without locks. `… WHERE due_at <= ? FOR UPDATE SKIP LOCKED` locks index ranges on InnoDB,
+        was twice as slow and deadlocked with inserts; the ids found here are locked by primary key."""
+        wanted = select(self._t.id, self._t.due_at).where(self._t.due_at <= now)
+        if after is not None:
+            due, id_ = after
+            wanted = wanted.where(self._t.due_at >= due, or_(self._t.due_at > due, self._t.id > id_))
+        if blocked:
+            wanted = wanted.where(self._t.order_key.not_in(blocked))
+        if only is not None:
+            wanted = wanted.where(only)
+        return conn.execute(wanted.order_by(self._t.due_at, self._t.id).limit(limit)).all()
+
+    def _lock(self, conn: Connection, now: dt.datetime, ids: Sequence[int]) -> Sequence[AnyRow]:
+        wanted = select(self.spec.table).where(self._t.id.in_(ids), self._t.due_at <= now).order_by(self._t.id)
+        if self.db.skips_locked:
+            wanted = wanted.with_for_update(skip_locked=True)
+        return conn.execute(wanted).all()
+
+    def _in_order(
+        self,
+        conn: Connection,
+        now: dt.datetime,
+        locked: Sequence[AnyRow],
+        chosen: Mapping[int, AnyRow],
+        blocked: set[str],
+    ) -> dict[int, AnyRow]:
+        """Those of `locked` with no earlier unfinished row of their key outside our hands.
+
+        Read after locking: of two claimers that race for one key, the one that holds its head sees no foreign row
+        before its own; the other does. READ COMMITTED makes this read see what was committed a moment ago.
+        """
+        if not locked:
+            return {}
+        ours = [row.id for row in locked] + list(chosen)
+        foreign = conn.execute(
+            select(self._t.order_key, func.min(self._t.id).label("id"))
+            .where(
+                self._t.order_key.in_({row.order_key for row in locked}),
+                self._t.id < max(row.id for row in locked),
+                self._t.id.not_in(ours),
+            )
+            .group_by(self._t.order_key)
+        ).all()
+        heads = {row.order_key: row.id for row in foreign}
+        free: dict[int, AnyRow] = {}
+        waiting: dict[int, list[int]] = defaultdict(list)
+        for row in locked:
+            head = heads.get(row.order_key)
+            if head is None or row.id < head:
+                free[row.id] = row
+            else:
+                blocked.add(row.order_key)
+                if row.status != PROCESSING:
+                    waiting[head].append(row.id)
+        if waiting:
+            self._park(conn, now, waiting)
+        return free
+
+    def _park(self, conn: Connection, now: dt.datetime, waiting: Mapping[int, Sequence[int]]) -> None:
+        """Rows behind a head in back-off are due when it is: else every claim would read past them again."""
+        heads = conn.execute(
+            select(self._t.id, self._t.due_at).where(
+                self._t.id.in_(list(waiting)), self._t.status == FAILED, self._t.due_at > now
+            )
+        ).all()
+        for head in heads:
+            self.rows.update(conn, waiting[head.id], {"due_at": head.due_at})
+
+    def _take(self, conn: Connection, now: dt.datetime, rows: Sequence[AnyRow], worker_id: str) -> Claim:
+        token = str(uuid.uuid4())
+        lease: dict[str, Any] = {
+            "status": PROCESSING,
+            "lease_token": token,
+            "worker_id": worker_id,
+            "due_at": now + dt.timedelta(seconds=self.settings.lease_s),
+        }
+        if self.spec.started_at:
+            lease[self.spec.started_at] = func.coalesce(self._t[self.spec.started_at], literal(now, UtcDateTime()))
+        fresh = [row.id for row in rows if row.status != PROCESSING]
+        expired = [row for row in rows if row.status == PROCESSING]
+        if fresh:
+            self.rows.log(conn, now, fresh, PROCESSING, worker_id)
+            self.rows.update(conn, fresh, self.rows.stamped(lease, now))
+        died = 0
+        for reason, group in _groups(expired, _expired).items():
+            again = [row.id for row in group if row.retry_count + 1 < row.max_retry]
+            over = [row.id for row in group if row.retry_count + 1 >= row.max_retry]
+            died += len(over)
+            count = {"retry_count": self._t.retry_count + 1, "last_error": reason}
+            if again:
+                self.rows.log(conn, now, again, PROCESSING, worker_id, reason=reason, attempt=2)
+                self.rows.update(conn, again, self.rows.stamped(lease | count, now))
+            if over:
+                self.rows.log(conn, now, over, DEAD, worker_id, reason=reason)
+                self.rows.update(conn, over, self.rows.final(now, DEAD) | count)
+        held = [
+            Claimed(
+                id=row.id,
+                key=row.order_key,
+                attempt=row.retry_count + (2 if row.status == PROCESSING else 1),
+                max_retry=row.max_retry,
+                row=row,
+            )
+            for row in rows
+            if row.status != PROCESSING or row.retry_count + 1 < row.max_retry
+        ]
+        return Claim(token=token, rows=held, died=died)
+
+    def _sweep(self) -> None:
+        """Pull back rows that are due further ahead than any legal delay: the clock was set back since."""
+        mark = since_boot()
+        if self._swept_at is not None and mark - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = mark
+        self.pull_back()
+
+    def pull_back(self) -> int:
+        """Make rows due now that are due further ahead than any lease or back-off reaches. Returns their number."""
+        now = self.db.now()
+        # Twice, and a minute: another process may have been given longer times.
+        legal = now + dt.timedelta(seconds=2 * max(self.settings.lease_s, *self.settings.backoff_s, 0) + 60)
+        with self.db.read() as conn:
+            ids = conn.execute(select(self._t.id).where(self._t.due_at > legal)).scalars().all()
+        if ids:
+            self.db.run(lambda conn: self.rows.update(conn, ids, {"due_at": now}, self._t.due_at > legal))
+        return len(ids)
+
+    # --- what becomes of a claimed row --------------------------------------------------------------------------
+
+    def renew(self, token: str, ids: Sequence[int]) -> set[int]:
+        """Extend the lease. Returns the ids that are no longer ours: their work should stop."""
+        due = self.db.now() + dt.timedelta(seconds=self.settings.lease_s)
+
+        def work(conn: Connection) -> set[int]:
+            if self.rows.update(conn, ids, {"due_at": due}, self.rows.held(token)) == len(ids):
+                return set()
+            kept = conn.execute(select(self._t.id).where(self._t.id.in_(ids), self.rows.held(token))).scalars()
+            return set(ids) - set(kept)
+
+        return self.db.run(work) if ids else set()
+
+    def finish(self, conn: Connection, token: str, ids: Sequence[int], values: Mapping[str, Any] | None = None) -> None:
+        """Mark rows done inside the transaction that holds their effects. `values` go to further columns.
+
+        Raises `StaleLease` when any of them is not ours any more: roll the transaction back.
+        """
+        if not ids:
+            return
+        now = self.db.now()
+        self.rows.log(conn, now, ids, self.spec.done, None, held=token)
+        self.rows.held_update(conn, token, ids, self.rows.final(now, self.spec.done) | dict(values or {}))
+
+    def fail(self, conn: Connection, token: str, failures: Sequence[Failure]) -> dict[int, dt.datetime | None]:
+        """Record failures: back-off, or death at the last attempt. Returns when each is due again (None: dead).
+
+        Raises `StaleLease` as `finish` does.
+        """
+        now = self.db.now()
+        due: dict[int, dt.datetime | None] = {}
+        for (error, attempt, dead), group in _groups(failures, lambda f: (f.error, f.claimed.attempt, f.dead)).items():
+            ids = [failure.claimed.id for failure in group]
+            told = storable(error, ERROR_CHARS)
+            count = {"retry_count": attempt, "last_error": told}
+            self.rows.log(conn, now, ids, DEAD if dead else FAILED, None, reason=told, held=token)
+            if dead:
+                self.rows.held_update(conn, token, ids, self.rows.final(now, DEAD) | count)
+                due |= dict.fromkeys(ids)
+                continue
+            for again, part in self._back_off(now, attempt, ids).items():
+                values = {"status": FAILED, "due_at": again, "lease_token": null()} | count
+                self.rows.held_update(conn, token, part, self.rows.stamped(values, now))
+                due |= dict.fromkeys(part, again)
+        return due
+
+    def release(self, conn: Connection, token: str, ids: Sequence[int], *, due_at: dt.datetime | None = None) -> int:
+        """Give rows back unworked; not counted as an attempt. Rows that are not ours any more are left alone."""
+        if not ids:
+            return 0
+        now = self.db.now()
+        return self._return(conn, now, self._t.id.in_(ids), due_at or now, "released", held=token)
+
+    def give_back(self, left: list[tuple[str, list[int]]]) -> int:
+        """Release what is still held of `left` (tokens and ids), emptying it: after an outage, at a stop."""
+        released = 0
+        while left:
+            token, ids = left[-1]
+            released += self.db.run(partial(self._release, token=token, ids=ids))
+            left.pop()
+        return released
+
+    def _release(self, conn: Connection, *, token: str, ids: Sequence[int]) -> int:
+        return self.release(conn, token, ids)
+
+    def take_back(self, conn: Connection, keys: Collection[str]) -> int:
+        """Return the leased rows of `keys` to the queue, so that a replayed row goes before them. Whoever works
+        them is fenced and drops its work."""
+        now = self.db.now()
+        return self._return(conn, now, self._t.order_key.in_(keys), now, "taken back: an earlier row was replayed")
+
+    def _return(
+        self,
+        conn: Connection,
+        now: dt.datetime,
+        which: ColumnElement[bool],
+        due: dt.datetime,
+        reason: str,
+        *,
+        held: str | None = None,
+    ) -> int:
+        which = and_(which, self._t.status == PROCESSING, *([self.rows.held(held)] if held else []))
+        back = case((self._t.retry_count > 0, FAILED), else_=PENDING)
+        self.rows.log_where(conn, now, which, back, null(), reason, self._t.retry_count + 1)
+        values = {"status": back, "due_at": due, "lease_token": null(), "worker_id": null()}
+        done: CursorResult[Any] = conn.execute(
+            update(self.spec.table).where(which).values(self.rows.stamped(values, now))
+        )
+        return done.rowcount
+
+    def _back_off(self, now: dt.datetime, attempt: int, ids: Sequence[int]) -> dict[dt.datetime, list[int]]:
+        steps = self.settings.backoff_s
+        length = steps[min(attempt, len(steps)) - 1] if steps else 0.0
+        if not self.settings.jitter:
+            return {now + dt.timedelta(seconds=length): list(ids)}
+        spread: dict[dt.datetime, list[int]] = defaultdict(list)
+        for id_ in ids:  # full jitter (Brooker 2015): the whole length is random, so a herd comes apart
+            spread[now + dt.timedelta(seconds=self._rng.uniform(0, length))].append(id_)
+        return spread
+
+
+def _expired(row: AnyRow) -> str:
+    return f"lease expired: worker {row.worker_id} neither finished nor renewed it (it may have crashed on this one)"
+
+
+def _groups(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
+    groups: dict[K, list[V]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups

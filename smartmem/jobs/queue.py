@@ -1,0 +1,179 @@
+"""The job queue: enqueue, look, count, prune, and its dead letters."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, insert, literal, null, select
+from sqlalchemy.engine import Connection
+from uuid_utils import uuid7
+
+from smartmem.db.dead_letters import DeadFilter, DeadLetters
+from smartmem.db.engine import Database
+from smartmem.db.lease_table import DEAD, PENDING, AnyRow
+from smartmem.db.leases import JOBS
+from smartmem.db.tables import memory_job_events, memory_jobs
+from smartmem.errors import BadRecord
+from smartmem.jobs.types import NewJob
+from smartmem.settings import JobSettings
+from smartmem.text import sha256
+from smartmem.types import JobStatus
+
+KEY_CHARS = 128
+
+_JOBS = memory_jobs.c
+
+
+def enqueue(conn: Connection, jobs: Sequence[NewJob], *, max_retry: int | None = None) -> int:
+    """Write jobs in their order, in the caller's transaction; returns how many are new.
+
+    A job whose idempotency key is already known is ignored, whatever became of the first one.
+    """
+    unique = {_stored_key(job.idempotency_key): job for job in reversed(jobs)}
+    if not unique:
+        return 0
+    db = Database.of(conn)
+    now = db.now()
+    retries = _MAX_RETRY if max_retry is None else max_retry
+    # Marks the rows that this very call inserts; the first claim writes its own token over it.
+    mark = str(uuid7())
+    rows = [_row(key, job, retries, now, mark) for key, job in reversed(unique.items())]
+    conn.execute(db.insert_ignore(memory_jobs), rows)
+    new = select(_JOBS.id, null(), literal(PENDING), _JOBS.created_at, literal(0), null(), literal("enqueued")).where(
+        _JOBS.idempotency_key.in_(list(unique)), _JOBS.lease_token == mark
+    )
+    done = conn.execute(
+        insert(memory_job_events).from_select(
+            ["job_id", "from_status", "to_status", "at", "attempt", "worker_id", "reason"], new
+        )
+    )
+    if done.rowcount:
+        db.ring_after_commit(conn)
+    return done.rowcount
+
+
+def _row(key: str, job: NewJob, max_retry: int, now: dt.datetime, mark: str) -> dict[str, Any]:
+    return {
+        "user_id": job.user_id,
+        "conversation_id": job.conversation_id,
+        "source_message_id": job.source_message_id,
+        "source_event_id": job.source_event_id,
+        "job_type": job.job_type,
+        "idempotency_key": key,
+        "payload": dump(job.payload),
+        "trace_id": job.trace_id,
+        "job_key": job.order_key,
+        "status": PENDING,
+        "retry_count": 0,
+        "max_retry": max_retry,
+        "due_at": now,
+        "order_key": job.order_key,
+        "lease_token": mark,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def dump(value: Any) -> str:
+    """JSON as the tables hold it. Raises `BadRecord` for what JSON cannot say."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    except (TypeError, ValueError) as error:
+        raise BadRecord(f"this payload cannot be written as JSON: {error}") from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _stored_key(key: str) -> str:
+    """A key as the column holds it: the others' keys may be long or not ASCII, and two must never become one."""
+    return key if len(key) <= KEY_CHARS and key.isascii() and key.isprintable() else f"sha256:{sha256(key)}"
+
+
+_MAX_RETRY: int = JobSettings().max_retry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """The queue at a glance. `oldest_age_s`: age in seconds of the oldest unfinished job, None when there is none."""
+
+    by_status: dict[str, int]
+    unfinished: int
+    dead: int
+    oldest_age_s: float | None
+
+
+class JobQueue:
+    """What operators and the workbench see of the jobs."""
+
+    def __init__(self, db: Database, settings: JobSettings) -> None:
+        self.db, self.settings = db, settings
+        self.dead = DeadLetters(db, JOBS, settings)
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> int:
+        """Enqueue in a transaction of their own; returns how many are new."""
+        return self.db.run(lambda conn: enqueue(conn, jobs, max_retry=self.settings.max_retry))
+
+    def get(self, job_id: int) -> tuple[AnyRow, Sequence[AnyRow]]:
+        """A job and the history of its states. Raises `DataError` when there is none."""
+        return self.dead.show(job_id)
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        user_id: int | None = None,
+        job_type: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Sequence[AnyRow]:
+        """Jobs, the newest first."""
+        wanted = select(memory_jobs)
+        if status == DEAD:
+            wanted = wanted.where(_JOBS.dead_at.is_not(None))  # by its small index
+        elif status is not None:
+            wanted = wanted.where(_JOBS.status == JobStatus(status).value)
+        if user_id is not None:
+            wanted = wanted.where(_JOBS.user_id == user_id)
+        if job_type is not None:
+            wanted = wanted.where(_JOBS.job_type == job_type)
+        with self.db.read() as conn:
+            return conn.execute(wanted.order_by(_JOBS.id.desc()).limit(limit).offset(offset)).all()
+
+    def depth(self, *, finished: bool = True) -> QueueDepth:
+        """Counts by status and the oldest unfinished job's age. Without `finished` only open and dead rows are
+        counted, which stays fast however long the history is."""
+        now = self.db.now()
+        counts = select(_JOBS.status, func.count(), func.min(_JOBS.created_at)).group_by(_JOBS.status)
+        if not finished:
+            counts = counts.where(_JOBS.due_at.is_not(None))
+        with self.db.read() as conn:
+            rows = conn.execute(counts).all()
+        by_status = {status: count for status, count, _ in rows}
+        open_rows = [row for row in rows if row[0] not in (JOBS.done, DEAD)]
+        oldest = min((row[2] for row in open_rows), default=None)
+        return QueueDepth(
+            by_status=by_status,
+            unfinished=sum(row[1] for row in open_rows),
+            dead=self.dead.count(),
+            oldest_age_s=None if oldest is None else max(0.0, (now - oldest).total_seconds()),
+        )
+
+    def replay(self, which: DeadFilter, *, dry_run: bool = False) -> Sequence[int]:
+        """Give dead jobs a new life; see `DeadLetters.replay`."""
+        return self.dead.replay(which, dry_run=dry_run)
+
+    def discard(self, which: DeadFilter, reason: str, *, dry_run: bool = False) -> Sequence[int]:
+        """Take dead jobs off the list; see `DeadLetters.discard`."""
+        return self.dead.discard(which, reason, dry_run=dry_run)
+
+    def prune(self) -> int:
+        """Delete finished jobs and their history after the retention time; returns how many jobs."""
+        return self.dead.prune(dt.timedelta(days=self.settings.retention_days))
