@@ -22,6 +22,7 @@ from smartmem.types import Scalar
 # Up to four words before a colon at the start of a line; longer ones are sentences ("Here is what I think: …").
 _SPEAKER = regex.compile(r"^[ \t]*(?P<name>[^\s:：][^\n:：]{0,39}?)[ \t]*[:：][ \t]*(?!//)", regex.MULTILINE)
 _MAX_WORDS = 4
+Place = tuple[Scalar, Scalar, Scalar, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +70,44 @@ def labelled(text: str, *, speaker: str = "", date: str = "", title: str = "") -
 
 
 class Sequences:
-    """Chunks in the order of their dialogues, to look up neighbours. Holds references, not copies."""
+    """Chunks in the order of their dialogues, to look up neighbours. Holds references, not copies.
+
+    Where several chunks claim one place (a turn cut into pieces), the last one added stands there.
+    """
 
     def __init__(self) -> None:
-        self._at: dict[tuple[Scalar, ...], dict[int, Chunk]] = {}
-        self._home: dict[str, tuple[tuple[Scalar, ...], int]] = {}
+        self._at: dict[Place, Chunk] = {}
+        self._chunks: dict[str, Chunk] = {}
 
     def __len__(self) -> int:
-        return len(self._home)
+        return len(self._chunks)
 
     def add(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
             self.remove([chunk.id])
-            key, place = _place(chunk)
-            self._at.setdefault(key, {})[place] = chunk
-            self._home[chunk.id] = (key, place)
+            self._chunks[chunk.id] = chunk
+            self._at[_place(chunk)] = chunk
 
     def remove(self, ids: Sequence[str]) -> None:
         for id in ids:
-            key, place = self._home.pop(id, ((), 0))
-            held = self._at.get(key, {})
-            if place in held and held[place].id == id:
-                del held[place]
-                if not held:
-                    del self._at[key]
+            chunk = self._chunks.pop(id, None)
+            if chunk is not None and self._at.get(_place(chunk)) is chunk:
+                del self._at[_place(chunk)]
+
+    def of_documents(self, document_ids: Iterable[str]) -> list[Chunk]:
+        """All chunks of these documents, by id."""
+        wanted = set(document_ids)
+        return sorted((c for c in self._chunks.values() if c.document_id in wanted), key=lambda chunk: chunk.id)
 
     def beside(self, chunk: Chunk, offset: int) -> Chunk | None:
         """The chunk `offset` places after (before, when negative) in the same sequence."""
-        key, place = _place(chunk)
-        return self._at.get(key, {}).get(place + offset)
+        user, conversation, session, turn = _place(chunk)
+        return self._at.get((user, conversation, session, turn + offset))
 
 
-def _place(chunk: Chunk) -> tuple[tuple[Scalar, ...], int]:
+def _place(chunk: Chunk) -> Place:
     metadata = chunk.metadata
     session = metadata.get("session_id", chunk.document_id)
     turn = metadata.get("turn", chunk.order)
-    owner = (metadata.get("user_id", ""), metadata.get("conversation_id", ""), session)
-    return owner, int(turn) if isinstance(turn, int | float) else chunk.order
+    place = int(turn) if isinstance(turn, int | float) else chunk.order
+    return metadata.get("user_id", ""), metadata.get("conversation_id", ""), session, place

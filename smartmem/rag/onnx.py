@@ -9,7 +9,7 @@ down to .991) beside other neighbours, so that no cache and no resumed run would
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,14 +53,18 @@ class Encoder:
         """The same for many, in their order."""
         return self._map(self._tokenizer.encode_batch(list(texts)))
 
-    def pair_score(self, query: str, text: str) -> float:
-        """The single logit of a cross-encoder for one pair; a query is never cut in favour of a long text."""
-        return float(self._run(self._tokenizer.encode(query, text))[0])
+    def pair_scores(self, query: str, texts: Sequence[str]) -> Generator[float]:
+        """A cross-encoder's logit for each (query, text), in their order, as they become ready.
 
-    def pair_scores(self, query: str, texts: Sequence[str]) -> Iterator[float]:
-        """The same for many texts, in their order, as they become ready."""
-        encoded = self._tokenizer.encode_batch([(query, text) for text in texts])
-        return (float(logits[0]) for logits in self._map(encoded))
+        Closing the generator cancels what was not begun.
+        """
+        results = self._map(self._tokenizer.encode_batch([(query, text) for text in texts]))
+        try:
+            for logits in results:
+                yield float(logits[0])
+        finally:
+            if isinstance(results, Generator):
+                results.close()
 
     def _map(self, encoded: Sequence[Any]) -> Iterator[Vectors]:
         if self._pool is None or len(encoded) == 1:

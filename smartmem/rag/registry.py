@@ -20,6 +20,7 @@ from smartmem.errors import ConfigError, UnknownComponent
 C = TypeVar("C", bound=type)
 Spec = str | Mapping[str, Any]
 
+_NESTED = (Mapping, list, tuple)
 _KINDS = ("chunker", "embedder", "store", "retriever", "reranker", "corpus")
 _registry: dict[str, dict[str, type]] = {kind: {} for kind in _KINDS}
 # Importing one of these packages registers its light classes; heavy libraries are imported in constructors.
@@ -83,12 +84,20 @@ def create(kind: str, spec: Spec, **injected: Any) -> Any:
     if unknown:
         allowed = list(taken)
         raise ConfigError(f"{kind} {name!r} takes no option {unknown[0]!r}; it takes: {', '.join(allowed) or 'none'}")
-    return cls(**options, **{k: v for k, v in injected.items() if k in taken and k not in options})
+    given = {k: v for k, v in injected.items() if k in taken and k not in options}
+    made: Any = cls(**options, **given)
+    # What was injected belongs to whoever injected it, and stands in that one's specification.
+    object.__setattr__(made, "_spec", {k: v for k, v in made._spec.items() if k not in given})
+    return made
 
 
 def spec_of(component: Any) -> dict[str, Any]:
-    """The specification that would make this component again; components inside it are specifications too."""
-    return {k: _plain(v) for k, v in component._spec.items()}
+    """The specification that would make this component again; components inside it are specifications too.
+
+    An option that the component keeps under its own name (a hybrid's `parts`) is shown as what was made of it, with
+    every default spelled out.
+    """
+    return {k: _plain(getattr(component, k, v) if isinstance(v, _NESTED) else v) for k, v in component._spec.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,7 @@
+"""Rerankers by name."""
+
+from smartmem.rag.rerank.cross_encoder import CrossEncoderReranker
+from smartmem.rag.rerank.http import HttpReranker
+from smartmem.rag.rerank.none import NoReranker
+
+__all__ = ["CrossEncoderReranker", "HttpReranker", "NoReranker"]

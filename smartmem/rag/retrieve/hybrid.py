@@ -1,0 +1,63 @@
+"""Several retrievers, one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from smartmem.errors import ConfigError
+from smartmem.rag.dialogue import Sequences
+from smartmem.rag.protocols import Embedder, Retriever, VectorStore
+from smartmem.rag.registry import create, register
+from smartmem.rag.retrieve.fuse import Method, check_method, fuse
+from smartmem.rag.trace import stage
+from smartmem.rag.types import Chunk, Hit, Query
+
+_PARTS: tuple[str, ...] = ("bm25", "dense")
+
+
+@register("retriever", "hybrid")
+class HybridRetriever:
+    """The first `depth` hits of each part, fused (see `fuse`). BM25 finds the rare word, vectors the other wording."""
+
+    def __init__(
+        self,
+        parts: Sequence[str | Mapping[str, Any] | Retriever] = _PARTS,
+        weights: Sequence[float] | None = None,
+        method: Method = "zscore",
+        depth: int = 200,
+        embedder: Embedder | None = None,
+        store: VectorStore | None = None,
+        sequences: Sequences | None = None,
+    ) -> None:
+        check_method("retriever 'hybrid'", method)
+        self._weights = [1.0] * len(parts) if weights is None else list(weights)
+        if not parts or len(self._weights) != len(parts):
+            raise ConfigError(f"retriever 'hybrid': {len(parts)} parts and {len(self._weights)} weights; name one each")
+        self.parts: list[Retriever] = [
+            create("retriever", part, embedder=embedder, store=store, sequences=sequences)
+            if isinstance(part, str | Mapping)
+            else part
+            for part in parts
+        ]
+        self._method: Method = method
+        self._depth = depth
+
+    def index(self, chunks: Sequence[Chunk]) -> None:
+        for part in self.parts:
+            part.index(chunks)
+
+    def restore(self, chunks: Sequence[Chunk]) -> None:
+        for part in self.parts:
+            part.restore(chunks)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        for part in self.parts:
+            part.delete(ids)
+
+    def retrieve(self, query: Query, k: int) -> list[Hit]:
+        depth = max(k, self._depth)
+        lists = [part.retrieve(query, depth) for part in self.parts]
+        with stage("fuse") as out:
+            hits = out.hits = fuse(lists, self._weights, self._method)[:k]
+        return hits
