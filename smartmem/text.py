@@ -9,7 +9,8 @@ import regex
 
 # Extended grapheme clusters (UAX #29): a family emoji or a flag is one unit and is never cut in two.
 _GRAPHEME = regex.compile(r"\X")
-_SPACE = regex.compile(r"\s+")
+# Between two of these there is always a cluster boundary, so a cut needs no scan (most texts, and a hot path).
+_SIMPLE = regex.compile(r"[\x20-\x7e\p{Han}]{2}")
 _CJK = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
 
 
@@ -23,6 +24,8 @@ def cut(text: str, limit: int) -> tuple[str, bool]:
     """
     if len(text) <= limit:
         return text, False
+    if limit and _SIMPLE.match(text, limit - 1):
+        return text[:limit], True
     end = 0
     # A cluster that straddles the limit ends the text; the window past the limit bounds the work on huge input.
     for match in _GRAPHEME.finditer(text[: limit + 64]):
@@ -34,7 +37,7 @@ def cut(text: str, limit: int) -> tuple[str, bool]:
 
 def fold_space(text: str) -> str:
     """Trim, and fold every run of white space (also full-width) into one space."""
-    return _SPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 def normalise(text: str) -> str:
@@ -42,8 +45,13 @@ def normalise(text: str) -> str:
 
     >>> normalise("Ｉ like  TEA ") == normalise("i like tea")
     True
+
+    Normalising twice changes nothing: case-folding can undo NFKC (and uncover spaces), so it runs until it is stable.
     """
-    return fold_space(unicodedata.normalize("NFKC", text)).casefold()
+    done = fold_space(unicodedata.normalize("NFKC", text)).casefold()
+    while not done.isascii() and (again := fold_space(unicodedata.normalize("NFKC", done)).casefold()) != done:
+        done = again
+    return done
 
 
 def clean(text: str) -> tuple[str, bool]:
@@ -64,5 +72,7 @@ def sha256(text: str) -> str:
 
 def language(text: str) -> str:
     """`zh` if at least a fifth of the letters are CJK, else `en`: good enough to choose headings and rules."""
+    if text.isascii():
+        return "en"
     letters = sum(1 for c in text if c.isalpha())
     return "zh" if letters and len(_CJK.findall(text)) * 5 >= letters else "en"

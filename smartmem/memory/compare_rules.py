@@ -1,0 +1,128 @@
+"""The `rules` comparator: slots, words, denial, numbers and dates. No model, the same answer every time.
+
+Two texts concern the same thing when they stand in one slot, or share enough words. Then, in this order: one affirms
+what the other denies → conflict; a correction ("not two but three") or other values → update; nothing new → duplicate;
+else another value for the same slot → update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+
+from smartmem.memory.compare import Comparison, Relation, comparator
+from smartmem.memory.facts import Fact
+from smartmem.memory.polarity import contradicted, liking, values
+from smartmem.memory.similarity import containment, similarity, terms
+from smartmem.text import normalise
+from smartmem.types import MemoryType
+
+_REPEATS = regex.compile(
+    r"\b(?:still|as always|as ever|one more time|once more|like i said|as i said|as before|same as|again)\b"
+    r"|再说一遍|再说一次|还是|依然|仍然|一直|说过|老样子|照旧|重复一遍"
+)
+_CORRECTS = regex.compile(
+    r"\b(?:actually|correction|i meant|i was wrong|got .{0,30} wrong|not .{1,20} but|instead|no wait|wrong)\b"
+    r"|不是.{1,12}(?:，|,)?.{0,8}(?:而是|是)|说错|记错|更正|纠正一下|应该是|改成|改到|其实|推迟|提前到|延期"
+)
+# An allergy stays the same allergy in whatever words it is said.
+_SAME_WHATEVER = frozenset({"allergy", "intolerance", "birthday", "name"})
+# What a request to forget calls the thing, which is no word of the thing itself.
+_NAMES_OF_MEMORY = regex.compile(
+    r"\b(?:forget|remove|delete|drop|scrap|scratch|cancel|throw out|erase|reminders?|notes?|thing|memory|entry|stuff"
+    r"|about|all of it|any ?more|any ?longer|no longer|not|n't|please|gave up|given up|stopped|quit|said|told|wrote)\b"
+    r"|忘掉?|忘了|忘记|删掉?|删除|去掉|取消|不用|提醒|记录|备忘|那条|这条|那件事|这件事|事情?|不再|不|别|了|吧|我|的|关于|记"
+)
+
+
+@comparator("rules")
+@dataclass(frozen=True, slots=True)
+class RulesComparator:
+    """Thresholds are shares of common terms, 0..1: `related` to concern the same thing, `same` to add nothing."""
+
+    related: float = 0.5
+    same: float = 0.6
+
+    def compare(self, fact: Fact, candidates: Sequence[Mapping[str, Any]]) -> Sequence[Comparison | Exception]:
+        return [self._pair(fact, row) for row in candidates]
+
+    def _pair(self, fact: Fact, row: Mapping[str, Any]) -> Comparison:
+        if fact.action == "retract":
+            return self._retraction(fact, row)
+        relatedness, why = self._relatedness(fact, row)
+        if relatedness == 0.0:
+            return Comparison(relation=Relation.UNRELATED, score=0.0)
+        new, old = normalise(fact.content), normalise(row["content"])
+        against = _conflict(new, old, fact)
+        if against:
+            return Comparison(relation=Relation.CONFLICT, score=relatedness, reason=f"{why}; {against}")
+        if _CORRECTS.search(new) and fact.content_hash != row["content_hash"]:
+            return Comparison(relation=Relation.UPDATE, score=relatedness, reason=f"{why}; a correction")
+        fresh = values(new) - values(old)
+        if fresh and (values(old) or fact.memory_type == MemoryType.TODO_HINT):
+            return Comparison(relation=Relation.UPDATE, score=relatedness, reason=f"{why}; now {_some(fresh)}")
+        if self._says_nothing_new(fact, new, old):
+            return Comparison(relation=Relation.DUPLICATE, score=relatedness, reason=f"{why}; nothing new")
+        if why != "the same slot" and similarity(new, old) < self.same:
+            return Comparison(relation=Relation.UNRELATED, score=0.0)  # alike, but about something else
+        return Comparison(relation=Relation.UPDATE, score=relatedness, reason=f"{why}; another value")
+
+    def _relatedness(self, fact: Fact, row: Mapping[str, Any]) -> tuple[float, str]:
+        if fact.slot and fact.slot == row["slot"]:
+            return 1.0, "the same slot"
+        if _family(fact.slot) != _family(row["slot"]) and fact.memory_type != row["memory_type"]:
+            return 0.0, ""
+        share = containment(fact.content, row["content"])
+        common = terms(fact.content) & terms(row["content"])
+        if _family(fact.slot) == _family(row["slot"]) == "todo" and common and share >= self.related / 2:
+            return 0.5 + share / 2, "the same task by its words"
+        if (
+            share >= self.related
+            and len(common) >= 2
+            and similarity(fact.content, row["content"]) >= self.related / 1.5
+        ):
+            return share, "the same words"
+        return 0.0, ""
+
+    def _says_nothing_new(self, fact: Fact, new: str, old: str) -> bool:
+        if _family(fact.slot) in _SAME_WHATEVER:
+            return True
+        share = containment(new, old)
+        return share >= self.same or (bool(_REPEATS.search(new)) and share >= self.same / 2)
+
+    def _retraction(self, fact: Fact, row: Mapping[str, Any]) -> Comparison:
+        if fact.slot and fact.slot == row["slot"]:
+            return Comparison(relation=Relation.RETRACTION, score=1.0, reason="takes back what stands in its slot")
+        meant = terms(_NAMES_OF_MEMORY.sub(" ", normalise(fact.content)))
+        have = terms(row["content"])
+        common = meant & have
+        if not common:
+            return Comparison(relation=Relation.UNRELATED, score=0.0)
+        score = len(common) / len(meant)
+        if fact.memory_type == MemoryType.TODO_HINT and row["memory_type"] == MemoryType.TODO_HINT:
+            score = min(1.0, score + 0.25)
+        if score < self.related / 1.5:
+            return Comparison(relation=Relation.UNRELATED, score=0.0)
+        return Comparison(relation=Relation.RETRACTION, score=score, reason=f"takes back {_some(common)}")
+
+
+def _conflict(new: str, old: str, fact: Fact) -> str | None:
+    """What one affirms and the other denies; values are no denial ("not two but three" is a correction)."""
+    ours, theirs = liking(new), liking(old)
+    if fact.memory_type == MemoryType.PREFERENCE and ours * theirs < 0:
+        return "one likes what the other dislikes"
+    against = contradicted(new, old)
+    if against and fact.memory_type in (MemoryType.PREFERENCE, MemoryType.CONSTRAINT):
+        return f"one affirms, the other denies {_some(against)}"
+    return None
+
+
+def _some(words: set[str] | frozenset[str]) -> str:
+    return ", ".join(sorted(words)[:3])
+
+
+def _family(slot: str | None) -> str:
+    return (slot or "").partition(":")[0]
