@@ -198,6 +198,19 @@ class Database:
             schema.migrate(conn, self.url)
         self._checked = True
 
+    def migrate_if_empty(self) -> None:
+        """Make the tables where there are none; raise `StoreError` for a schema that this code was not written for.
+
+        An existing database is migrated on request only: its owner backs it up first.
+        """
+        with self._translated(), self.engine.connect() as conn:
+            empty = schema.is_empty(conn)
+        if empty:
+            self.migrate()
+        else:
+            with self._translated():
+                self._check_schema()
+
     def _check_schema(self) -> None:
         if not self._checked:
             with self.engine.connect() as conn:

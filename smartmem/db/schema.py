@@ -41,6 +41,11 @@ def migrate(conn: Connection, url: str) -> None:
         conn.commit()
 
 
+def is_empty(conn: Connection) -> bool:
+    """Whether no migration has ever run here."""
+    return _current(conn) is None
+
+
 def check(conn: Connection, url: str) -> None:
     """Raise `StoreError` unless the schema is the one this code was written for."""
     current = _current(conn)
