@@ -1,0 +1,129 @@
+"""The stage cache: what each stage made, keyed by the content of what went into it. One SQLite file a folder.
+
+A key is a SHA-256 over everything that could change the value: texts, specifications, the model's fingerprint, the code
+that ran. So nothing has to be invalidated, two runs may share a folder, and a killed run continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import smartmem
+from smartmem.errors import StoreUnavailable
+from smartmem.evaluation.datasets.registry import registry_path
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS stage (key BLOB PRIMARY KEY, name TEXT NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
+)
+_LOOKUP = 500
+_COMMIT_S = 0.5
+
+
+def key_of(*parts: object) -> bytes:
+    """A key over plain values; dictionaries are put in order first."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+@cache
+def code_hash(*folders: str) -> str:
+    """Hash of the Python sources below `smartmem/<folder>` or of `smartmem/<file>`: new code, new keys."""
+    root = Path(smartmem.__file__).parent
+    digest = hashlib.sha256()
+    for folder in folders:
+        place = root / folder
+        for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def default_folder() -> Path:
+    """data/cache/eval of the project."""
+    return registry_path().parent / "cache" / "eval"
+
+
+class StageCache:
+    """JSON values by key. `read=False` computes everything anew and still writes."""
+
+    def __init__(self, folder: str | Path | None = None, *, read: bool = True) -> None:
+        self.folder = Path(folder) if folder else default_folder()
+        self._read = read
+        self.hits = self.misses = 0
+        self._dirty_since = 0.0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.folder / "stages.sqlite", timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")  # a lost entry is only computed again
+            self._db.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"stage cache {self.folder}: {error}; set `cache` to another folder") from error
+
+    @property
+    def vectors_path(self) -> str:
+        """The file of the vector cache beside the stages."""
+        return str(self.folder / "vectors.sqlite")
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """What is known among `keys`."""
+        found: dict[bytes, Any] = {}
+        if self._read:
+            unique = list(dict.fromkeys(keys))
+            for i in range(0, len(unique), _LOOKUP):
+                part = unique[i : i + _LOOKUP]
+                marks = ",".join("?" * len(part))
+                rows = self._db.execute(f"SELECT key, value FROM stage WHERE key IN ({marks})", part)  # noqa: S608 - marks only
+                found.update((key, json.loads(zlib.decompress(value))) for key, value in rows)
+        self.hits += len(found)
+        self.misses += len(set(keys)) - len(found)
+        return found
+
+    def get(self, key: bytes) -> Any:
+        """The value, or None."""
+        return self.get_many([key]).get(key)
+
+    def put(self, key: bytes, stage: str, value: Any) -> None:
+        """Keep a value. It is durable within half a second, so that a kill loses little and commits cost little."""
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._dirty_since = time.monotonic()
+        blob = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1)
+        self._db.execute("INSERT OR REPLACE INTO stage VALUES (?, ?, ?)", (key, stage, blob))
+        if time.monotonic() - self._dirty_since > _COMMIT_S:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make everything put so far durable."""
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+    def sizes(self) -> dict[str, int]:
+        """Entries by stage."""
+        return dict(self._db.execute("SELECT name, COUNT(*) FROM stage GROUP BY name ORDER BY name"))
+
+    def drop(self, stages: Iterable[str]) -> int:
+        """Forget all entries of these stages; returns how many."""
+        self.commit()
+        return sum(self._db.execute("DELETE FROM stage WHERE name = ?", (stage,)).rowcount for stage in stages)
+
+    def close(self) -> None:
+        self.commit()
+        self._db.close()
+
+    def __enter__(self) -> StageCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

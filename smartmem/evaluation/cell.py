@@ -1,0 +1,319 @@
+"""One cell of a run: one arm on one dataset, from documents to ranked hits, each stage through the cache."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from smartmem.errors import SmartMemError
+from smartmem.evaluation.cache import StageCache, code_hash, key_of
+from smartmem.evaluation.datasets import EvalQuery
+from smartmem.evaluation.inputs import chosen_queries, dataset_of, machine
+from smartmem.evaluation.suite import ArmSpec, DatasetSpec, Suite
+from smartmem.rag.dialogue import Sequences
+from smartmem.rag.embed.cache import CachedEmbedder
+from smartmem.rag.protocols import Embedder, Reranker, Retriever
+from smartmem.rag.registry import create, spec_of
+from smartmem.rag.types import Chunk, Filter, Hit, Query, ranked
+from smartmem.telemetry import log
+
+EMBED_BATCH = 256
+_WARM_UP = 3
+Ranking = list[tuple[str, float]]
+
+
+@dataclass(slots=True, kw_only=True)
+class CellResult:
+    """What a cell brought. `hits` has chunk ids with scores by query id; a query is in `hits` or in `failed`."""
+
+    dataset: str
+    arm: str
+    hits: dict[str, Ranking] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    chunks: list[Chunk] = field(default_factory=list)
+    error: str = ""
+    spec: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    latency_ms: list[float] = field(default_factory=list)
+    latency_from_cache: bool = False
+    costs: dict[str, float] = field(default_factory=dict)
+
+
+class CellCosts(NamedTuple):
+    """What a cell still has to do. Vectors that other runs left in the cache are counted too: hence 'at most'."""
+
+    documents: int
+    chunks: int
+    queries: int
+    queries_to_run: int
+    vectors_at_most: int
+    pairs_to_rerank: int
+
+
+class Cell:
+    """The stages of one arm on one dataset. Nothing heavy is loaded before a stage needs it."""
+
+    def __init__(self, suite: Suite, dataset: DatasetSpec, arm: ArmSpec, cache: StageCache) -> None:
+        self.suite, self.dataset_spec, self.arm, self.cache = suite, dataset, arm, cache
+        self.dataset, self.corpus = dataset_of(dataset.model_dump_json())
+        self.queries = chosen_queries(suite, dataset, self.dataset)
+        self._owners = {talk.id: talk.user_id for talk in self.dataset.conversations}
+
+    @functools.cached_property
+    def chunks(self) -> list[Chunk]:
+        chunker = create("chunker", self.arm.chunker)
+        return [chunk for document in self.corpus.documents for chunk in chunker.chunk(document)]
+
+    @functools.cached_property
+    def bare_embedder(self) -> Embedder | None:
+        made: Embedder | None = create("embedder", self.arm.embedder) if self.arm.embedder else None
+        return made
+
+    @functools.cached_property
+    def embedder(self) -> CachedEmbedder | None:
+        bare = self.bare_embedder
+        return CachedEmbedder(bare, self.cache.vectors_path) if bare is not None else None
+
+    @functools.cached_property
+    def reranker(self) -> Reranker | None:
+        if not self.arm.reranker:
+            return None
+        made: Reranker = create("reranker", self.arm.reranker, sequences=self._sequences)
+        return made
+
+    @functools.cached_property
+    def _sequences(self) -> Sequences:
+        """Who stands next to whom, for components that read the turns around a hit."""
+        sequences = Sequences()
+        sequences.add(self.chunks)
+        return sequences
+
+    def retriever(self, embedder: Embedder | None) -> Retriever:
+        """A fresh retriever with nothing indexed."""
+        injected: dict[str, Any] = {"sequences": self._sequences}
+        if embedder is not None:
+            injected |= {"embedder": embedder, "store": create("store", self.arm.store or "memory", dim=embedder.dim)}
+        made: Retriever = create("retriever", self.arm.retriever, **injected)
+        return made
+
+    @functools.cached_property
+    def _chunks_key(self) -> str:
+        return key_of([(c.id, c.searchable, dict(c.metadata)) for c in self.chunks]).hex()
+
+    @functools.cached_property
+    def index_key(self) -> bytes:
+        """Of the index: every chunk as it is indexed, the retriever with its options, the model, the code."""
+        fingerprint = self.bare_embedder.fingerprint if self.bare_embedder is not None else ""
+        code = code_hash("rag/retrieve", "rag/store", "rag/rows.py", "rag/dialogue.py", "rag/types.py")
+        return key_of("index", self._chunks_key, self.arm.retriever, self.arm.store, fingerprint, code)
+
+    def hits_key(self, query: EvalQuery) -> bytes:
+        scope = query.conversation_id if self.dataset_spec.restrict else ""
+        return key_of("hits", self.index_key.hex(), query.text, scope, query.at, self.suite.k)
+
+    def rerank_key(self, query: EvalQuery, hits: Sequence[Hit]) -> bytes:
+        return key_of("rerank", self._reranker_key, query.text, [(h.chunk.id, h.chunk.searchable) for h in hits])
+
+    @functools.cached_property
+    def _reranker_key(self) -> str:
+        module = inspect.getmodule(type(self.reranker))
+        source = inspect.getsource(module) if module else ""
+        # A reranker that reads neighbouring turns depends on all of them, not on the hits alone.
+        around = self._chunks_key if "sequences" in inspect.signature(type(self.reranker)).parameters else ""
+        return key_of(self.arm.reranker, source, around, code_hash("rag/models.toml", "rag/onnx.py")).hex()
+
+    def query_of(self, query: EvalQuery) -> Query:
+        """What the retriever is asked, restricted to the query's conversation where the protocol says so."""
+        scope = Filter()
+        if self.dataset_spec.restrict:
+            # The owner too: the exact store keeps one array a user, and searches that one only.
+            owner = self._owners[query.conversation_id]
+            scope = Filter.where(user_id=owner, conversation_id=query.conversation_id)
+        return Query(id=query.id, text=query.text, filter=scope, at=query.at)
+
+    def plan(self) -> CellCosts:
+        """What is still to do: cached answers cost nothing, and vectors are counted as if none were cached."""
+        known = self.cache.get_many([self.hits_key(q) for q in self.queries])
+        open_queries = len(self.queries) - len(known)
+        pairs = 0
+        if self.reranker is not None:
+            keys = []
+            by_id = {chunk.id: chunk for chunk in self.chunks}
+            for query in self.queries:
+                row = known.get(self.hits_key(query))
+                if row is None:
+                    pairs += self.arm.rerank_top
+                else:
+                    keys.append(
+                        (
+                            self.rerank_key(query, _hits(row, by_id)[: self.arm.rerank_top]),
+                            min(len(row), self.arm.rerank_top),
+                        )
+                    )
+            done = self.cache.get_many([key for key, _ in keys])
+            pairs += sum(count for key, count in keys if key not in done)
+        embeds = self.arm.embedder is not None and open_queries
+        return CellCosts(
+            documents=len(self.corpus.documents),
+            chunks=len(self.chunks),
+            queries=len(self.queries),
+            queries_to_run=open_queries,
+            vectors_at_most=len({c.searchable for c in self.chunks}) + open_queries if embeds else 0,
+            pairs_to_rerank=pairs,
+        )
+
+    def run(self, advance: Callable[[int], Any]) -> CellResult:
+        """All stages. A query that fails is recorded and the next one goes on; `advance(1)` after each."""
+        result = CellResult(dataset=self.dataset_spec.name, arm=self.arm.name)
+        result.chunks = self.chunks
+        if self.bare_embedder is not None:
+            result.fingerprint = self.bare_embedder.fingerprint
+        hits = self._retrieve(result, advance)
+        if self.reranker is not None:
+            hits = self._rerank(hits, result)
+        result.hits = {name: [(h.chunk.id, h.score) for h in found] for name, found in hits.items()}
+        result.spec = self._spec()
+        self._latency(result)
+        self.cache.commit()
+        return result
+
+    def _spec(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "chunker": spec_of(create("chunker", self.arm.chunker)),
+            "retriever": self.arm.retriever,
+        }
+        for name, part in (("embedder", self.bare_embedder), ("reranker", self.reranker)):
+            if part is not None:
+                parts[name] = spec_of(part)
+        if self.reranker is not None:
+            parts["rerank_top"] = self.arm.rerank_top
+        return parts
+
+    def _retrieve(self, result: CellResult, advance: Callable[[int], Any]) -> dict[str, list[Hit]]:
+        keys = {query.id: self.hits_key(query) for query in self.queries}
+        known = self.cache.get_many(list(keys.values()))
+        by_id = {chunk.id: chunk for chunk in self.chunks}
+        found = {q.id: _hits(known[keys[q.id]], by_id) for q in self.queries if keys[q.id] in known}
+        advance(len(found))
+        todo = [query for query in self.queries if query.id not in found]
+        result.costs |= {"queries_from_cache": len(found), "queries_run": len(todo)}
+        if not todo:
+            return found
+        retriever = self._indexed(todo, result)
+        started = time.perf_counter()
+        for query in todo:
+            try:
+                hits = retriever.retrieve(self.query_of(query), self.suite.k)
+            except Exception as error:  # noqa: BLE001 - one query's fault must not end the run; it counts 0 and is listed
+                result.failed[query.id] = reason(error)
+            else:
+                found[query.id] = hits
+                self.cache.put(keys[query.id], "hits", [(h.chunk.id, h.score) for h in hits])
+            advance(1)
+        self.cache.commit()
+        result.costs["retrieve_s"] = time.perf_counter() - started
+        return found
+
+    def _indexed(self, todo: Sequence[EvalQuery], result: CellResult) -> Retriever:
+        """Embed in batches that the cache keeps one by one, then build the index from the cache."""
+        started = time.perf_counter()
+        if self.embedder is not None:
+            texts = list(dict.fromkeys(chunk.searchable for chunk in self.chunks))
+            for i in range(0, len(texts), EMBED_BATCH):
+                self.embedder.embed_documents(texts[i : i + EMBED_BATCH])
+            asked = list(dict.fromkeys(query.text for query in todo))
+            for i in range(0, len(asked), EMBED_BATCH):
+                self.embedder.embed_queries(asked[i : i + EMBED_BATCH])
+            result.costs |= {"texts_embedded": self.embedder.misses, "embed_s": time.perf_counter() - started}
+        started = time.perf_counter()
+        retriever = self.retriever(self.embedder)
+        retriever.index(self.chunks)
+        result.costs["index_s"] = time.perf_counter() - started
+        return retriever
+
+    def _rerank(self, hits: dict[str, list[Hit]], result: CellResult) -> dict[str, list[Hit]]:
+        assert self.reranker is not None  # noqa: S101 - run() asks first; this tells the type checker
+        top = self.arm.rerank_top
+        heads = {q.id: hits[q.id][:top] for q in self.queries if hits.get(q.id)}
+        keys = {q.id: self.rerank_key(q, heads[q.id]) for q in self.queries if q.id in heads}
+        known = self.cache.get_many(list(keys.values()))
+        out, pairs, started = dict(hits), 0, time.perf_counter()
+        for query in self.queries:
+            if query.id not in keys:
+                continue
+            by_id = {hit.chunk.id: hit.chunk for hit in heads[query.id]}
+            if keys[query.id] in known:
+                order = _hits(known[keys[query.id]], by_id)
+            else:
+                try:
+                    order = ranked(self.reranker.rerank(self.query_of(query), heads[query.id], top))
+                except Exception as error:  # noqa: BLE001 - as above: the query fails, the run goes on
+                    result.failed[query.id] = reason(error)
+                    del out[query.id]
+                    continue
+                pairs += len(heads[query.id])
+                self.cache.put(keys[query.id], "rerank", [(h.chunk.id, h.score) for h in order])
+            out[query.id] = _below(order, hits[query.id])
+        self.cache.commit()
+        result.costs |= {"pairs_reranked": pairs, "rerank_s": time.perf_counter() - started}
+        return out
+
+    def _latency(self, result: CellResult) -> None:
+        """Time some queries one by one, with nothing of the query path cached: embedding, search, rerank."""
+        wanted = min(self.suite.latency_queries, len(self.queries))
+        if not wanted or result.failed:
+            return
+        reranking = [self._reranker_key, self.arm.rerank_top] if self.reranker is not None else []
+        key = key_of("latency", self.index_key.hex(), reranking, self.suite.k, wanted, self.suite.seed, machine())
+        cached = self.cache.get(key)
+        if cached is not None:
+            result.latency_ms, result.latency_from_cache = cached["ms"], True
+            return
+        bare, cached_embedder = self.bare_embedder, self.embedder
+        retriever = self.retriever(_QueriesUncached(bare, cached_embedder) if bare and cached_embedder else None)
+        retriever.index(self.chunks)
+        picks = random.Random(self.suite.seed).sample(self.queries, min(len(self.queries), wanted + _WARM_UP))  # noqa: S311 - a sample, no secret
+        times = []
+        for query in picks:
+            asked = self.query_of(query)
+            started = time.perf_counter()
+            hits = retriever.retrieve(asked, self.suite.k)
+            if self.reranker is not None:
+                self.reranker.rerank(asked, hits[: self.arm.rerank_top], self.arm.rerank_top)
+            times.append((time.perf_counter() - started) * 1e3)
+        result.latency_ms = times[-wanted:]
+        self.cache.put(key, "latency", {"ms": result.latency_ms})
+
+
+class _QueriesUncached:
+    """Documents from the cache, queries from the model: what a live system has."""
+
+    def __init__(self, bare: Embedder, cached: CachedEmbedder) -> None:
+        self._bare, self._cached = bare, cached
+        self.dim, self.fingerprint = bare.dim, bare.fingerprint
+        self.embed_documents, self.embed_queries = cached.embed_documents, bare.embed_queries
+
+
+def reason(error: Exception) -> str:
+    """An error as one short line for tables; its traceback goes to the log."""
+    if not isinstance(error, SmartMemError):
+        log.warning("an evaluation step failed", exc_info=error)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def _hits(rows: Sequence[Sequence[Any]], by_id: dict[str, Chunk]) -> list[Hit]:
+    return [Hit(by_id[name], float(score)) for name, score in rows]
+
+
+def _below(order: Sequence[Hit], before: Sequence[Hit]) -> list[Hit]:
+    """The reranked head, then the rest in the retriever's order under it, so that recall at depth stays comparable."""
+    seen = {hit.chunk.id for hit in order}
+    floor = min((hit.score for hit in order), default=0.0)
+    rest = [hit for hit in before if hit.chunk.id not in seen]
+    return [*order, *(hit.with_score(floor - place) for place, hit in enumerate(rest, start=1))]

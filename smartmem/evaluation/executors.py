@@ -1,0 +1,103 @@
+"""Where cells run: here, in processes of this machine (joblib), or on a Dask cluster.
+
+Cells that need the same vectors form a group and run one after the other in one process, so that nothing is embedded
+twice; groups run side by side. All workers share the cache folder: on a cluster it must lie on a shared file system.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from smartmem.errors import ConfigError, MissingExtra
+from smartmem.evaluation.cache import StageCache, key_of
+from smartmem.evaluation.cell import Cell, CellResult, reason
+from smartmem.evaluation.suite import Suite, make_suite
+
+Group = list[tuple[int, int]]
+Advance = Callable[[int], Any]
+
+
+def groups_of(suite: Suite) -> list[Group]:
+    """(dataset, arm) numbers, those of one dataset and embedder together."""
+    made: dict[bytes, Group] = {}
+    for d, dataset in enumerate(suite.datasets):
+        for a, arm in enumerate(suite.arms):
+            alone = a if arm.embedder is None else -1
+            made.setdefault(key_of(dataset.name, arm.embedder, alone), []).append((d, a))
+    return list(made.values())
+
+
+def run_groups(suite: Suite, resume: bool, advance: Advance) -> tuple[list[CellResult], dict[str, int]]:
+    """All cells in the suite's order, and what the cache answered."""
+    groups = groups_of(suite)
+    if suite.executor == "serial":
+        done: Iterable[Any] = (run_group(suite.plain(), group, resume, advance) for group in groups)
+    elif suite.executor == "joblib":
+        done = _joblib(suite, groups, resume)
+    else:
+        done = _dask(suite, groups, resume)
+    cells: dict[tuple[int, int], CellResult] = {}
+    counts: Counter[str] = Counter()
+    for group, (results, cache) in zip(groups, done, strict=True):
+        cells.update(zip(group, results, strict=True))
+        counts.update(cache)
+        if suite.executor != "serial":
+            advance(sum(len(cell.hits) + len(cell.failed) for cell in results))
+    order = [(d, a) for d in range(len(suite.datasets)) for a in range(len(suite.arms))]
+    return [cells[place] for place in order], dict(counts)
+
+
+def run_group(
+    suite_values: dict[str, Any], group: Group, resume: bool, advance: Advance | None = None
+) -> tuple[list[CellResult], dict[str, int]]:
+    """One group in this process. Takes and gives plain values, for it also runs elsewhere."""
+    suite = make_suite(suite_values)
+    results = []
+    with StageCache(suite.cache or None, read=resume) as cache:
+        for d, a in group:
+            dataset, arm = suite.datasets[d], suite.arms[a]
+            try:
+                results.append(Cell(suite, dataset, arm, cache).run(advance or (lambda _: None)))
+            except Exception as error:  # noqa: BLE001 - an arm's fault is its result; the other arms go on
+                results.append(CellResult(dataset=dataset.name, arm=arm.name, error=reason(error)))
+        return results, {"hits": cache.hits, "misses": cache.misses}
+
+
+def _joblib(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
+    try:
+        import joblib
+    except ImportError:
+        raise MissingExtra("joblib", "eval") from None
+    parallel = joblib.Parallel(n_jobs=suite.workers, return_as="generator")
+    return parallel(joblib.delayed(run_group)(suite.plain(), group, resume) for group in groups)
+
+
+def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise MissingExtra("distributed", "dask") from None
+    if suite.scheduler:
+        try:
+            client = Client(suite.scheduler, timeout=10)  # type: ignore[no-untyped-call]
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(f"scheduler {suite.scheduler!r} does not answer ({error}); is it running?") from None
+        with client:
+            yield from _gather(client, suite, groups, resume)
+        return
+    with (
+        LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=suite.workers, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,  # type: ignore[no-untyped-call]
+    ):
+        yield from _gather(client, suite, groups, resume)
+
+
+def _gather(client: Any, suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
+    # pure=False: the same group may have to run twice, e.g. after its cache was emptied.
+    futures = [client.submit(run_group, suite.plain(), group, resume, pure=False) for group in groups]
+    for future in futures:
+        yield future.result()
