@@ -105,7 +105,9 @@ class WebSearchSettings(_Section):
     searxng_url: str = Field("", description="base URL of your instance; its settings.yml must allow the json format")
     timeout_s: float = Field(8.0, gt=0, description="for one provider, everything included")
     rate_per_s: dict[str, float] = {"tavily": 5.0, "brave": 1.0, "searxng": 2.0}
-    max_wait_s: float = Field(1.5, ge=0, description="longest wait for a provider's rate limit before the next is asked")
+    max_wait_s: float = Field(
+        1.5, ge=0, description="longest wait for a provider's rate limit before the next is asked"
+    )
     top_k: int = Field(5, ge=1, le=20)
 
 
@@ -123,7 +125,7 @@ class WebFetchSettings(_Section):
 
 
 class WebRagSettings(_Section):
-    """Stage 2. `credibility` maps a domain suffix to -1…1; a chunk's score is multiplied by 1 + weight × that."""
+    """Stage 2. A span's score is its relevance (0…1) plus the weights times its credibility and its freshness."""
 
     enabled: bool = True
     rewriter: Literal["rules", "llm"] = "rules"
@@ -136,8 +138,9 @@ class WebRagSettings(_Section):
     reranker: dict[str, Any] = {"name": "none"}
     candidates: int = Field(30, ge=1)
     evidence: int = Field(5, ge=1)
-    credibility: dict[str, float] = {}
+    credibility: dict[str, float] = Field({}, description="-1…1 by domain suffix, above the built-in rules")
     credibility_weight: float = Field(0.1, ge=0, le=1)
+    freshness_weight: float = Field(0.1, ge=0, le=1, description="times 1 for a page of today, ½ for a year ago")
     ttl_s: float = Field(1800.0, gt=0, description="a session's index is dropped this long after its last use")
     max_sessions: int = Field(64, ge=1)
 
@@ -158,6 +161,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///smartmem.db"
     embedder: dict[str, Any] = {"name": "onnx", "model": "bge-small-en"}
     store: dict[str, Any] = Field({"name": "memory"}, description="a path beside the database is filled in")
+    chat_search: dict[str, Any] = Field({"preset": "fast"}, description="pipeline that searches chat turns")
     outbox: OutboxSettings = OutboxSettings()
     jobs: JobSettings = JobSettings()
     extract: ExtractSettings = ExtractSettings()
@@ -195,8 +199,32 @@ class Settings(BaseSettings):
         try:
             return cls(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(
-                f"setting {key} = {first.get('input')!r}: {first['msg']} (in {file} or SMARTMEM_…)"
-            ) from None
+            raise _named(error, f" (in {file} or in the environment)") from None
+
+    def with_changes(self, changes: dict[str, Any]) -> Settings:
+        """These settings with some top-level keys replaced; they win over the environment. Raises `ConfigError`."""
+        try:
+            return _Fixed(**self.model_dump() | changes)
+        except ValidationError as error:
+            raise _named(error, "") from None
+
+
+class _Fixed(Settings):
+    """Settings that are complete: neither file nor environment has a say any more."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _named(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return ConfigError(f"setting {key} = {first.get('input')!r}: {first['msg']}{where}")

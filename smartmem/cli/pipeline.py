@@ -53,9 +53,6 @@ def import_(
 def work(
     drain: Annotated[bool, typer.Option("--drain", help="stop when nothing is left to do")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="worker processes  [default: 1]")] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option("--metrics-port", help="serve Prometheus metrics on this port of 127.0.0.1")
-    ] = None,
     database: Database = None,
     settings: SettingsFile = None,
     json: AsJson = False,
@@ -67,14 +64,14 @@ def work(
     \b
     Examples:
       smartmem work --drain
-      smartmem work --workers 4 --metrics-port 9108
+      smartmem work --workers 4
     """
     with workbench(database, settings) as bench:
         if drain:
             report = bench.drain(workers=workers)
         else:
             say(f"working on {bench.database_name}; Ctrl-C stops")
-            report = bench.work(workers=workers, metrics_port=metrics_port)
+            report = bench.work(workers=workers)
     if json:
         print_json(report.to_dict())
         return

@@ -1,0 +1,98 @@
+"""data: the benchmarks and corpora that evaluations run on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smartmem.cli.common import AsJson, print_json, print_table, say
+
+app = typer.Typer(no_args_is_help=True, help="Datasets: list, fetch, look, validate, start your own.")
+
+Name = Annotated[str, typer.Argument(help="a name from `smartmem data list`")]
+LocalFile = Annotated[Path | None, typer.Option("--file", help="a local file or folder instead of the registry's")]
+
+
+@app.command("list")
+def list_(json: AsJson = False) -> None:
+    """List the registered datasets with their licence and use.
+
+    \b
+    Example:
+      smartmem data list
+    """
+    from smartmem.evaluation.datasets.registry import list_datasets
+
+    entries = list_datasets()
+    if json:
+        print_json({name: entry.model_dump(mode="json") for name, entry in entries.items()})
+        return
+    print_table("", ["name", "loader", "licence", "use"], [(n, e.loader, e.licence, e.use) for n, e in entries.items()])
+
+
+@app.command()
+def get(name: Name) -> None:
+    """Find a dataset's files on this machine, or download them; either way their hash is checked.
+
+    \b
+    Example:
+      smartmem data get locomo
+    """
+    from smartmem.evaluation.datasets import registry
+
+    for role, path in registry.get(name).items():
+        say(f"{name} {role}: {path}")
+
+
+@app.command()
+def show(name: Name, file: LocalFile = None, json: AsJson = False) -> None:
+    """Load a dataset and say what it holds: conversations, turns, queries, what was repaired and refused.
+
+    \b
+    Examples:
+      smartmem data show locomo
+      smartmem data show realtalk --file chats/
+    """
+    from smartmem.evaluation.datasets.registry import load_dataset
+
+    loaded = load_dataset(name, file)
+    if json:
+        print_json({"name": loaded.name, **loaded.counts(), "notes": [dataclasses.asdict(n) for n in loaded.notes]})
+        return
+    print_table(name, ["what", "count"], list(loaded.counts().items()))
+    if loaded.notes:
+        print_table(
+            "notes",
+            ["what", "record", "field", "value", "why"],
+            [(n.kind, n.record, n.field, n.value, n.why) for n in loaded.notes],
+        )
+
+
+@app.command()
+def validate(name: Name, file: LocalFile = None) -> None:
+    """Check that a dataset's files are there and are the ones that the registry names.
+
+    \b
+    Example:
+      smartmem data validate locomo
+    """
+    from smartmem.evaluation.datasets import registry
+
+    for state in registry.validate(name, file):
+        say(f"{state.path}: {state.state}")
+
+
+@app.command()
+def template(file: Annotated[Path, typer.Argument(help="where to write the example")]) -> None:
+    """Write an example of the JSONL format for your own conversations.
+
+    \b
+    Example:
+      smartmem data template chats.jsonl
+    """
+    from smartmem.evaluation.datasets.template import write_template
+
+    say(f"wrote {write_template(file)}; next: smartmem import {file}")

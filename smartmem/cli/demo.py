@@ -1,0 +1,51 @@
+"""demo: the main job on data/tiny, in a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smartmem.cli.common import print_table, say
+from smartmem.errors import DataError
+
+# One question in each language that data/tiny answers with a corrected fact: what matters is the newest word.
+SHOWN = 2
+
+
+def run(out: Path, data: Path) -> None:
+    """Import, work, recall, evaluate; ends by naming the report. A second run adds nothing twice."""
+    if not (data / "dialogues.jsonl").exists():
+        raise DataError(f"{data} holds no dialogues.jsonl; run the demo in a clone of the project, or name --data")
+    from smartmem.evaluation.datasets.registry import load_dataset
+    from smartmem.evaluation.report import write_report
+    from smartmem.evaluation.runner import run_suite
+    from smartmem.evaluation.suite import load_suite
+    from smartmem.workbench import Workbench
+
+    out.mkdir(parents=True, exist_ok=True)
+    say("1. a conversation file in: messages and their events, one transaction each batch")
+    with Workbench.open(f"sqlite:///{out / 'smartmem.db'}") as bench:
+        imported = bench.import_file(data / "dialogues.jsonl", "tiny")
+        say(f"   {imported.read} messages, {imported.added} added, {imported.present} already there")
+        say("2. relay and workers: events become jobs, jobs become memories and vectors")
+        drained = bench.drain()
+        say(f"   {drained.events} events, {drained.success} jobs, {drained.dead} dead letters, {drained.seconds:.1f} s")
+        state = bench.status()
+        print_table("", ["what", "state", "count"], state.rows())
+        say("3. recall: what the assistant would remember")
+        dataset = load_dataset("smartmem-tiny")
+        users = {talk.id: talk.user_id for talk in dataset.conversations}
+        questions = [q for q in dataset.queries if q.category == "update"]
+        for language in ("en", "zh"):
+            for question in [q for q in questions if q.language == language][:SHOWN]:
+                found = bench.recall(users[question.conversation_id], question.text, k=1)
+                best = found.items[0].content if found.items else "(nothing passed the gates)"
+                say(f"   {question.text}  →  {best}")
+        history = bench.job_history().to_frame()
+    say("4. evaluation: mock and real embedder, BM25, hybrid, reranked")
+    suite = load_suite("eval/suites/tiny.toml")
+    result = run_suite(suite, out / "report")
+    report = write_report(result, out / "report", job_events=history)
+    rows = result.table()
+    columns = [column for column in rows[0] if column not in ("ineligible", "failed", "not_run", "p95_ms")]
+    print_table("", columns, [[row[column] for column in columns] for row in rows])
+    say(f"report: {report.resolve()}")

@@ -1,0 +1,183 @@
+"""Relays and workers of a workbench: until nothing is left, or until told to stop; here, or in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from smartmem.chat import history
+from smartmem.errors import StoreUnavailable
+from smartmem.jobs import enqueue
+from smartmem.jobs.types import JobHandler
+from smartmem.jobs.worker import WorkCounts, Worker
+from smartmem.memory.candidates import VectorCandidates
+from smartmem.memory.compare import create_comparator
+from smartmem.memory.decide import Planner
+from smartmem.memory.extract.base import create_extractor
+from smartmem.memory.handler import ExtractHandler
+from smartmem.memory.sync import EmbedHandler, ReconcileHandler
+from smartmem.outbox.events import EventRegistry
+from smartmem.outbox.relay import Relay, RelayCounts
+from smartmem.progress import bar
+from smartmem.settings import Settings
+from smartmem.workbench.reports import DrainReport
+
+if TYPE_CHECKING:
+    from smartmem.workbench import Workbench
+
+GRACE_S = 30.0
+
+
+class Runner:
+    """Makes relays and workers from the settings and runs them."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+
+    # --- making -------------------------------------------------------------------------------------------------
+
+    def relay(self) -> Relay:
+        """A relay with the handlers of every event that this package knows."""
+        bench = self._bench
+        registry = EventRegistry()
+        history.register(registry)
+        enqueue.register(registry, bench.settings.extract, bench.settings.jobs)
+        return Relay(bench.db, registry, bench.settings.outbox)
+
+    def handlers(self) -> Sequence[JobHandler]:
+        """One handler for each job type."""
+        bench = self._bench
+        write = bench.settings.memory.write
+        planner = None
+        if write.mode != "legacy":
+            planner = Planner(
+                comparator=create_comparator(write.comparator),
+                candidates=VectorCandidates(bench.db, bench.store, bench.embedder, write.candidates),
+                limit=write.candidates,
+                fallback=write.fallback,
+            )
+        extractor = create_extractor(bench.settings.extract.extractor)
+        return [
+            ExtractHandler(bench.db, extractor, planner, extract=bench.settings.extract, write=write),
+            EmbedHandler(bench.db, bench.store, bench.embedder),
+            ReconcileHandler(bench.db, bench.store, bench.embedder),
+        ]
+
+    def worker(self) -> Worker:
+        """A worker for every job type."""
+        return Worker(self._bench.db, self.handlers(), self._bench.settings.jobs)
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def drain(self, *, workers: int | None = None, wait: bool = True) -> DrainReport:
+        """Until no event and no job is unfinished. Extra workers are processes of their own, which end with it."""
+        count = workers or self._bench.settings.jobs.workers
+        with self._helpers(count - 1):
+            return self._drain(wait)
+
+    def _drain(self, wait: bool) -> DrainReport:
+        bench = self._bench
+        started = time.perf_counter()
+        relay, worker = self.relay(), self.worker()
+        events, jobs = RelayCounts(), WorkCounts()
+        try:
+            with bar("draining", unit="job") as shown, bench.db.bell.listen() as bell:
+                while True:
+                    relayed = relay.run_once()
+                    worked = worker.run_once()
+                    events, jobs = events + relayed, jobs + worked
+                    shown.update(worked.success + worked.dead)
+                    if relayed.claimed or relayed.dead or worked.claimed or worked.dead:
+                        continue
+                    left = bench.outbox.depth(finished=False).unfinished + bench.jobs.depth(finished=False).unfinished
+                    if not left or not wait:
+                        break
+                    shown.set_postfix_str(f"{left} wait for another try or another worker")
+                    bell.wait(bench.settings.jobs.poll_s, threading.Event())
+        finally:
+            worker.close()
+        return DrainReport(
+            events=events.consumed,
+            success=jobs.success,
+            failed=events.failed + jobs.failed,
+            dead=events.dead + jobs.dead,
+            seconds=time.perf_counter() - started,
+        )
+
+    def run(self, stop: threading.Event, *, workers: int | None = None) -> DrainReport:
+        """Until `stop` is set: one relay thread and one worker here, further workers as processes."""
+        started = time.perf_counter()
+        count = workers or self._bench.settings.jobs.workers
+        relayed: list[RelayCounts] = []
+        relay, worker = self.relay(), self.worker()
+        with self._helpers(count - 1):
+            thread = threading.Thread(
+                target=lambda: relayed.append(relay.run(stop, poll_s=self._bench.settings.jobs.poll_s)), name="relay"
+            )
+            thread.start()
+            try:
+                jobs = worker.run(stop)
+            finally:
+                stop.set()
+                thread.join(GRACE_S)
+        events = relayed[0] if relayed else RelayCounts()
+        return DrainReport(
+            events=events.consumed,
+            success=jobs.success,
+            failed=events.failed + jobs.failed,
+            dead=events.dead + jobs.dead,
+            seconds=time.perf_counter() - started,
+        )
+
+    @contextmanager
+    def _helpers(self, count: int) -> Iterator[None]:
+        """`count` worker processes. Spawned, not forked: threads and database connections do not survive a fork."""
+        context = multiprocessing.get_context("spawn")
+        made = [
+            context.Process(target=work_until_told, args=(self._bench.settings,), name=f"worker-{n + 2}")
+            for n in range(count)
+        ]
+        for process in made:
+            process.start()
+        try:
+            yield
+        finally:
+            for process in made:
+                process.terminate()  # SIGTERM: it finishes or releases what it holds
+            for process in made:
+                process.join(GRACE_S)
+                if process.is_alive():
+                    process.kill()  # its leases run out; nothing is lost
+
+
+@contextmanager
+def until_told() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set, so that what is held is finished or released. Main thread only."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def work_until_told(settings: Settings) -> None:
+    """Body of a worker process: works until SIGTERM. Ctrl-C reaches the parent too, which then sends SIGTERM."""
+    from smartmem.workbench import Workbench
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Workbench.open(settings=settings) as bench:
+        worker = bench.runner.worker()
+        while not stop.is_set():
+            try:
+                worker.run(stop)
+            except StoreUnavailable:
+                stop.wait(1.0)
