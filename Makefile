@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 # uv resolves and installs in seconds what takes pip minutes; it reads no pip settings, so a local folder of
 # wheels (PIP_FIND_LINKS, e.g. a CPU build of torch) is handed on.
-UV_INSTALL = UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+UV_INSTALL = UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 DEMO_OUT ?= demo-out
 
 .PHONY: help demo test check lint unit notebooks lock lab bench clean

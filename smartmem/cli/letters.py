@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from smartmem.cli.common import AsJson, Database, SettingsFile, print_json, print_table, say, workbench
-from smartmem.db.dead_letters import DeadFilter
 from smartmem.errors import ConfigError
 from smartmem.types import EventStatus, JobStatus
+
+if TYPE_CHECKING:
+    from smartmem.db.dead_letters import DeadFilter
 
 Room = Literal["jobs", "outbox"]
 
@@ -141,6 +143,8 @@ def _make(room: Room, noun: str, statuses: Sequence[str]) -> typer.Typer:
 
 
 def _which(ids: list[int] | None, kind: str | None, reason: str | None, everything: bool) -> DeadFilter:
+    from smartmem.db.dead_letters import DeadFilter
+
     if not (ids or kind or reason or everything):
         raise ConfigError("name what to change: ids, --type, --reason or --all (try --dry-run first)")
     return DeadFilter(ids=ids or None, kind=kind, reason_like=reason)
