@@ -11,6 +11,7 @@ from tests.support.fixtures import (  # noqa: F401 - fixtures are found by name 
     milvus_server,
     openai_server,
 )
+from tests.support.pipeline import any_url, db, sqlite_url  # noqa: F401
 
 # A hub name otherwise takes 85 s to fail; every model in the tests comes from a registry package.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

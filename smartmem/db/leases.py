@@ -132,19 +132,13 @@ class Leases:
         Read after locking: of two claimers that race for one key, the one that holds its head sees no foreign row
         before its own; the other does. READ COMMITTED makes this read see what was committed a moment ago.
         """
-        if not locked:
-            return {}
-        ours = [row.id for row in locked] + list(chosen)
-        foreign = conn.execute(
-            select(self._t.order_key, func.min(self._t.id).label("id"))
-            .where(
-                self._t.order_key.in_({row.order_key for row in locked}),
-                self._t.id < max(row.id for row in locked),
-                self._t.id.not_in(ours),
-            )
-            .group_by(self._t.order_key)
-        ).all()
-        heads = {row.order_key: row.id for row in foreign}
+        heads = self._foreign_heads(conn, locked, chosen)
+        if heads:
+            # A head whose back-off has just ended is due, but later than its successors: take it before them.
+            due = self._lock(conn, now, sorted(heads.values()))
+            if due:
+                locked = [*due, *locked]
+                heads = self._foreign_heads(conn, locked, chosen)
         free: dict[int, AnyRow] = {}
         waiting: dict[int, list[int]] = defaultdict(list)
         for row in locked:
@@ -158,6 +152,25 @@ class Leases:
         if waiting:
             self._park(conn, now, waiting)
         return free
+
+    def _foreign_heads(
+        self, conn: Connection, locked: Sequence[AnyRow], chosen: Mapping[int, AnyRow]
+    ) -> dict[str, int]:
+        """For each key of `locked`, its first unfinished row that is not in our hands, if that is not too late to
+        matter."""
+        if not locked:
+            return {}
+        ours = [row.id for row in locked] + list(chosen)
+        foreign = conn.execute(
+            select(self._t.order_key, func.min(self._t.id).label("id"))
+            .where(
+                self._t.order_key.in_({row.order_key for row in locked}),
+                self._t.id < max(row.id for row in locked),
+                self._t.id.not_in(ours),
+            )
+            .group_by(self._t.order_key)
+        ).all()
+        return {row.order_key: row.id for row in foreign}
 
     def _park(self, conn: Connection, now: dt.datetime, waiting: Mapping[int, Sequence[int]]) -> None:
         """Rows behind a head in back-off are due when it is: else every claim would read past them again."""
