@@ -130,7 +130,7 @@ def run_suite(
         curves=_curves(suite, grid, resamplers),
         latency=_latencies(cells),
         manifest=manifest,
-        per_query=pandas.DataFrame(_rows(suite, grid)),
+        per_query=pandas.DataFrame(_rows(suite, grid, {n for n, (d, _, _) in inputs.items() if d.text_in_reports})),
         errors=errors_of(manifest),
     )
     if out is not None:
@@ -183,7 +183,8 @@ def _latencies(cells: list[CellResult]) -> dict[str, dict[str, dict[str, Any]]]:
     return out
 
 
-def _rows(suite: Suite, grid: dict[str, dict[str, list[QueryScore]]]) -> list[dict[str, Any]]:
+def _rows(suite: Suite, grid: dict[str, dict[str, list[QueryScore]]], shown: set[str]) -> list[dict[str, Any]]:
+    """Rows of per_query.parquet; questions of datasets that may not be copied are left out of it."""
     return [
         {
             "dataset": dataset,
@@ -192,6 +193,7 @@ def _rows(suite: Suite, grid: dict[str, dict[str, list[QueryScore]]]) -> list[di
             "conversation_id": score.query.conversation_id,
             "cluster": score.query.group,
             "category": score.query.category,
+            "text": score.query.text if dataset in shown else "",
             "language": score.query.language,
             "outcome": str(score.outcome),
             "reason": score.reason,
