@@ -41,6 +41,7 @@ _SNAPSHOT = (
     "superseded_by",
 )
 _SNAPSHOT_TIMES = ("valid_from", "valid_to", "ttl_at")
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make a new encoder for each row
 
 
 class ItemChanged(StoreError):
@@ -106,7 +107,7 @@ def snapshot(row: Mapping[str, Any]) -> str:
     for name in _SNAPSHOT_TIMES:
         value = row[name]
         kept[name] = None if value is None else value.isoformat()
-    return json.dumps(kept, ensure_ascii=False)
+    return _encode(kept)
 
 
 class Changes:
