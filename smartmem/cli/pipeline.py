@@ -66,7 +66,7 @@ def work(
       smartmem work --drain
       smartmem work --workers 4
     """
-    with workbench(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         if drain:
             report = bench.drain(workers=workers)
         else:
@@ -91,7 +91,7 @@ def status(database: Database = None, settings: SettingsFile = None, json: AsJso
       smartmem status
       smartmem status --json
     """
-    with workbench(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         state = bench.status()
     if json:
         print_json(state.to_dict())

@@ -18,7 +18,14 @@ _MYSQL_RETRY = {1213, 1205, 1020}
 # cannot connect, went away, lost, too many connections, shutting down, killed
 _MYSQL_GONE = {2002, 2003, 2006, 2013, 2014, 2055, 1040, 1053, 1158, 1159, 1160, 1161, 1317, 1927, 4031}
 _SQLITE_RETRY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_SQLITE_GONE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
+_SQLITE_GONE = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,
+}
 _POSTGRES_RETRY = {"40001", "40P01", "55P03"}
 
 

@@ -46,7 +46,6 @@ from smartmem.workbench.running import Runner, until_told
 
 __all__ = ["DrainReport", "ImportReport", "JobHistory", "Status", "TurnHit", "TurnHits", "Workbench"]
 
-VECTORS = "smartmem.vectors.db"
 IMPORT_BATCH = 500
 
 
@@ -126,10 +125,12 @@ class Workbench:
 
     @functools.cached_property
     def store(self) -> VectorStore:
-        """The vector store of the settings; the exact store keeps its vectors in a file beside the database."""
+        """The vector store of the settings; vectors kept on this machine lie beside the database."""
         spec = dict(self.settings.store)
         if spec.get("name") == "memory":
-            spec.setdefault("path", str(self.vectors_path))
+            spec.setdefault("path", str(self._beside("vectors.db")))
+        elif spec.get("name") == "milvus" and "uri" not in spec:
+            spec.setdefault("path", str(self._beside("milvus")))
         made: VectorStore = create("store", spec, dim=self.embedder.dim)
         return made
 
@@ -140,13 +141,12 @@ class Workbench:
             self._caches[key] = CachedEmbedder(spec, str(cache_dir() / "vectors.db"))
         return self._caches[key]
 
-    @property
-    def vectors_path(self) -> Path:
-        """Where the exact store lives: `NAME.vectors.db` beside an SQLite database, else in the current folder."""
+    def _beside(self, suffix: str) -> Path:
+        """A place for vectors: beside an SQLite database under its name, else in the current folder."""
         url = make_url(self.settings.database_url)
         if url.get_backend_name() == "sqlite" and url.database:
-            return Path(url.database).with_suffix(".vectors.db")
-        return Path(VECTORS)
+            return Path(url.database).with_suffix(f".{suffix}")
+        return Path(f"smartmem.{suffix}")
 
     @property
     def recaller(self) -> Recaller:
