@@ -85,7 +85,7 @@ class Leases:
             if page:
                 after = (page[-1].due_at, page[-1].id)
                 locked = self._lock(conn, now, [row.id for row in page])
-                chosen |= self._in_order(conn, now, locked, chosen, blocked)
+                chosen |= self._in_order(conn, now, locked, chosen, blocked, only)
             # A page may be all blocked: a key's rows behind a head in back-off must not hide other keys' rows.
             if len(page) < batch or 2 * len(chosen) >= batch:
                 break
@@ -113,8 +113,12 @@ class Leases:
             wanted = wanted.where(only)
         return conn.execute(wanted.order_by(self._t.due_at, self._t.id).limit(limit)).all()
 
-    def _lock(self, conn: Connection, now: dt.datetime, ids: Sequence[int]) -> Sequence[AnyRow]:
+    def _lock(
+        self, conn: Connection, now: dt.datetime, ids: Sequence[int], only: ColumnElement[bool] | None = None
+    ) -> Sequence[AnyRow]:
         wanted = select(self.spec.table).where(self._t.id.in_(ids), self._t.due_at <= now).order_by(self._t.id)
+        if only is not None:
+            wanted = wanted.where(only)
         if self.db.skips_locked:
             wanted = wanted.with_for_update(skip_locked=True)
         return conn.execute(wanted).all()
@@ -126,6 +130,7 @@ class Leases:
         locked: Sequence[AnyRow],
         chosen: Mapping[int, AnyRow],
         blocked: set[str],
+        only: ColumnElement[bool] | None,
     ) -> dict[int, AnyRow]:
         """Those of `locked` with no earlier unfinished row of their key outside our hands.
 
@@ -135,7 +140,7 @@ class Leases:
         heads = self._foreign_heads(conn, locked, chosen)
         if heads:
             # A head whose back-off has just ended is due, but later than its successors: take it before them.
-            due = self._lock(conn, now, sorted(heads.values()))
+            due = self._lock(conn, now, sorted(heads.values()), only)
             if due:
                 locked = [*due, *locked]
                 heads = self._foreign_heads(conn, locked, chosen)

@@ -33,7 +33,9 @@ def enqueue(conn: Connection, jobs: Sequence[NewJob], *, max_retry: int | None =
 
     A job whose idempotency key is already known is ignored, whatever became of the first one.
     """
-    unique = {_stored_key(job.idempotency_key): job for job in reversed(jobs)}
+    unique: dict[str, NewJob] = {}
+    for job in jobs:
+        unique.setdefault(_stored_key(job.idempotency_key), job)
     if not unique:
         return 0
     db = Database.of(conn)
@@ -41,7 +43,7 @@ def enqueue(conn: Connection, jobs: Sequence[NewJob], *, max_retry: int | None =
     retries = _MAX_RETRY if max_retry is None else max_retry
     # Marks the rows that this very call inserts; the first claim writes its own token over it.
     mark = str(uuid7())
-    rows = [_row(key, job, retries, now, mark) for key, job in reversed(unique.items())]
+    rows = [_row(key, job, retries, now, mark) for key, job in unique.items()]
     conn.execute(db.insert_ignore(memory_jobs), rows)
     new = select(_JOBS.id, null(), literal(PENDING), _JOBS.created_at, literal(0), null(), literal("enqueued")).where(
         _JOBS.idempotency_key.in_(list(unique)), _JOBS.lease_token == mark

@@ -99,9 +99,16 @@ class Worker:
         batch = _Batch(claim=claim, open={row.id: row for row in claim.rows}, blocked=set())
         self._left.append((claim.token, list(batch.open)))
         counts = WorkCounts(claimed=len(claim.rows), dead=claim.died)
-        with self._heartbeat.over(claim.token, list(batch.open)):
-            for stage in self._stages(claim.rows):
-                counts += self._stage(batch, stage)
+        try:
+            with self._heartbeat.over(claim.token, list(batch.open)):
+                for stage in self._stages(claim.rows):
+                    counts += self._stage(batch, stage)
+        except StoreUnavailable:
+            raise  # the next run_once gives the leases back
+        except BaseException:  # Ctrl-C, or a bug: nobody need wait for the leases to end
+            with contextlib.suppress(StoreUnavailable):
+                self._leases.give_back(self._left)
+            raise
         if not batch.open:
             self._left.clear()
         counts += WorkCounts(released=self._leases.give_back(self._left))

@@ -71,12 +71,19 @@ class Relay:
         if not claim.rows:
             return counts
         self._left.append((claim.token, [row.id for row in claim.rows]))
-        unusable, stages = self._sort(claim.rows)
-        # The unusable ones go first, so that later events of their keys may pass.
-        counts += self._bury(claim.token, unusable)
         blocked: set[str] = set()
-        for stage in stages:
-            counts += self._stage(claim.token, stage, blocked)
+        try:
+            unusable, stages = self._sort(claim.rows)
+            # The unusable ones go first, so that later events of their keys may pass.
+            counts += self._bury(claim.token, unusable)
+            for stage in stages:
+                counts += self._stage(claim.token, stage, blocked)
+        except StoreUnavailable:
+            raise  # the next run_once gives the leases back
+        except BaseException:  # Ctrl-C, or a bug: nobody need wait for the leases to end
+            with contextlib.suppress(StoreUnavailable):
+                self._leases.give_back(self._left)
+            raise
         if not blocked:
             self._left.clear()
         self._leases.give_back(self._left)

@@ -102,9 +102,7 @@ def test_two_real_transactions_that_deadlock_both_succeed(db: Database) -> None:
     def work(order: tuple[int, int]) -> None:
         def steps(conn: Connection) -> None:
             for place, user in enumerate(order):
-                conn.execute(
-                    text("UPDATE memory_user_settings SET updated_at=updated_at WHERE user_id=:u"), {"u": user}
-                )  # type: ignore[attr-defined]
+                conn.execute(touch, {"u": user})
                 if place == 0 and db.skips_locked and not getattr(first_try, "over", False):
                     first_try.over = True
                     both.wait()

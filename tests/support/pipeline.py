@@ -85,7 +85,7 @@ def job(user_id: int = 1, *, key: str | None = None, job_type: str = "extract", 
         idempotency_key=key or f"key-{number}",
         payload={"source_text": f"text {number}", **payload},
         trace_id=f"trace-{number}",
-        order_key=f"u{user_id}",
+        order_key=f"{'v' if job_type == 'embed' else 'u'}{user_id}",
     )
 
 
