@@ -68,6 +68,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     console.print(table)
 
 
+def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A run's table, one for each dataset. States that no query is in are left out, to fit a terminal."""
+    empty = {key for key in ("ineligible", "failed", "not_run") if not any(row[key] for row in rows)}
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        mine = [row for row in rows if row["dataset"] == dataset]
+        columns = [key for key in mine[0] if key not in empty | {"dataset"}]
+        print_table(dataset, columns, [[row[key] for key in columns] for row in mine])
+
+
 def _cell(value: Any) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text.replace("[", r"\[")  # rich would read brackets in messages as markup

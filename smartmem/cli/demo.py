@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smartmem.cli.common import print_table, say
+from smartmem.cli.common import print_scores, print_table, say
 from smartmem.errors import DataError
 
 # One question in each language that data/tiny answers with a corrected fact: what matters is the newest word.
@@ -19,6 +19,7 @@ def run(out: Path, data: Path) -> None:
     from smartmem.evaluation.report import write_report
     from smartmem.evaluation.runner import run_suite
     from smartmem.evaluation.suite import load_suite
+    from smartmem.evaluation.write_path import write_path
     from smartmem.workbench import Workbench
 
     out.mkdir(parents=True, exist_ok=True)
@@ -40,12 +41,10 @@ def run(out: Path, data: Path) -> None:
                 found = bench.recall(users[question.conversation_id], question.text, k=1)
                 best = found.items[0].content if found.items else "(nothing passed the gates)"
                 say(f"   {question.text}  →  {best}")
-        history = bench.job_history().to_frame()
+        written = write_path(bench.job_history().to_frame(), bench.memory_latency())
     say("4. evaluation: mock and real embedder, BM25, hybrid, reranked")
     suite = load_suite("eval/suites/tiny.toml")
     result = run_suite(suite, out / "report")
-    report = write_report(result, out / "report", job_events=history)
-    rows = result.table()
-    columns = [column for column in rows[0] if column not in ("ineligible", "failed", "not_run", "p95_ms")]
-    print_table("", columns, [[row[column] for column in columns] for row in rows])
+    report = write_report(result, out / "report", written)
+    print_scores(result.table())
     say(f"report: {report.resolve()}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smartmem.cli.common import AsJson, print_json, print_table, say
+from smartmem.cli.common import AsJson, print_json, print_scores, say
 
 app = typer.Typer(no_args_is_help=True, help="Measure: run a suite, read its report, compare, gate, verify.")
 
@@ -54,9 +54,7 @@ def run(
     if json:
         print_json({"folder": str(folder), "report": str(report), "metrics": result.metrics, "latency": result.latency})
         return
-    rows = result.table()
-    columns = list(rows[0]) if rows else []
-    print_table("", columns, [[row[column] for column in columns] for row in rows])
+    print_scores(result.table())
     for arm, reason in result.errors.items():
         say(f"could not run: {arm}: {reason}")
     say(f"report: {report}")

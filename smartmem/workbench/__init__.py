@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
@@ -43,6 +43,9 @@ from smartmem.rag.types import Document
 from smartmem.settings import Settings
 from smartmem.workbench.reports import DrainReport, ImportReport, JobHistory, Status, TurnHit, TurnHits
 from smartmem.workbench.running import Runner, until_told
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DrainReport", "ImportReport", "JobHistory", "Status", "TurnHit", "TurnHits", "Workbench"]
 
@@ -320,6 +323,18 @@ class Workbench:
         )
         with self.db.read() as conn:
             return JobHistory(rows=[dict(row._mapping) for row in conn.execute(wanted)])
+
+    def memory_latency(self) -> pd.DataFrame:
+        """One row a memory that came from a message: when each was committed (`message_at`, `memory_at`, UTC)."""
+        import pandas as pd
+
+        message, item = chat_messages.c, memory_items.c
+        wanted = select(message.created_at, item.created_at).join_from(
+            memory_items, chat_messages, item.source_message_id == message.id
+        )
+        with self.db.read() as conn:
+            rows = [tuple(row) for row in conn.execute(wanted)]
+        return pd.DataFrame(rows, columns=["message_at", "memory_at"])
 
 
 def _turn_document(turn: history.Message) -> Document:
