@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from smartmem.cli import runs
 from smartmem.cli.common import AsJson, print_json, print_scores, say
 
 app = typer.Typer(no_args_is_help=True, help="Measure: run a suite, read its report, compare, gate, verify.")
 
+runs.add_to(app)
+
 SuiteFile = Annotated[Path, typer.Argument(help="a suite, e.g. eval/suites/tiny.toml")]
-RunFolder = Annotated[Path, typer.Argument(help="the folder of a finished run")]
 
 
 @app.command()
