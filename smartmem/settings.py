@@ -139,8 +139,8 @@ class WebRagSettings(_Section):
     candidates: int = Field(30, ge=1)
     evidence: int = Field(5, ge=1)
     credibility: dict[str, float] = Field({}, description="-1…1 by domain suffix, above the built-in rules")
-    credibility_weight: float = Field(0.1, ge=0, le=1)
-    freshness_weight: float = Field(0.1, ge=0, le=1, description="times 1 for a page of today, ½ for a year ago")
+    credibility_weight: float = Field(0.2, ge=0, le=1)
+    freshness_weight: float = Field(0.2, ge=0, le=1, description="times 1 for a page of today, ½ for a year ago")
     ttl_s: float = Field(1800.0, gt=0, description="a session's index is dropped this long after its last use")
     max_sessions: int = Field(64, ge=1)
 

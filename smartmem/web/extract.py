@@ -103,7 +103,7 @@ def _known(*names: str) -> list[str]:
     for name in names:
         try:
             canonical = codecs.lookup(name).name
-            b"".decode(canonical)  # LookupError for `hex`, `zlib` and other codecs that make no text
+            b"\0\0\0\0".decode(canonical)  # LookupError for `hex`, `zlib` and other codecs that make no text
         except (LookupError, ValueError):
             continue
         if canonical not in _NOT_WEB:

@@ -24,7 +24,7 @@ _ZH_FILLER = re.compile(
 _ZH_SPLIT = re.compile(r"[？?；;]|[，,](?=.*(?:什么|怎么|如何|多少|多长|多久|几|哪|吗))")
 _ZH_SUBJECT = re.compile(r"^(.{2,12}?)(?:今年|明年|去年|现在|目前|一共|的|是|在|有|要|能|可以|每)")
 _EN_POLITE = re.compile(
-    r"^(?:hi|hello|please|could you tell me|can you tell me|do you know|i would like to know|tell me)[, ]+", re.I
+    r"^(?:(?:hi|hello|please|could you tell me|can you tell me|do you know|i would like to know|tell me)[, ]+)+", re.I
 )
 _EN_STOP = frozenset(
     {"a", "an", "the", "and", "or", "of", "to", "in", "on", "at", "for", "with", "from", "by", "as", "so", "than"}
