@@ -30,7 +30,7 @@ def terms(text: str) -> frozenset[str]:
         if _HAN.match(run):
             found.update(_han_terms(run))
         elif run not in _STOP:
-            found.add(_stem(run.removesuffix("'s").removesuffix("’s")))
+            found.add(stem(run.removesuffix("'s").removesuffix("’s")))
     return frozenset(found)
 
 
@@ -41,7 +41,7 @@ def ordered_terms(text: str) -> list[str]:
         if _HAN.match(run):
             found.extend(piece[:4] for piece in _han_pieces(run))
         elif run not in _STOP:
-            found.append(_stem(run.removesuffix("'s").removesuffix("’s")))
+            found.append(stem(run.removesuffix("'s").removesuffix("’s")))
     return found
 
 
@@ -74,7 +74,7 @@ def _han_terms(run: str) -> set[str]:
     return made
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """A light stem: 'vegetarians', 'running', 'moved' meet their bare forms often enough to be counted as one."""
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:

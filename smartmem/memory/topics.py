@@ -88,8 +88,8 @@ def slot_in(name: str, text: str) -> str:
 
 
 def object_slot(prefix: str, words: str) -> str | None:
-    """A slot named by its object: `pref:coffee`, `todo:deposit form`. None when there is no content word."""
-    key = " ".join(ordered_terms(words)[:2])
+    """A slot named by the first two of its object's words: `pref:coffee`, `todo:deposit form`; None without any."""
+    key = " ".join(words.split()[:2])
     return f"{prefix}:{key[:100]}" if key else None
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import regex
+
 from smartmem.memory.extract import dates
 from smartmem.memory.extract.base import Extraction, Intent, extractor
 from smartmem.memory.extract.grammar import Grammar, Rule, grammar
@@ -20,6 +22,12 @@ from smartmem.text import language
 from smartmem.types import MemoryType
 
 EXPLICIT_CONFIDENCE = 0.9
+NEAR = 20  # characters between two clauses that may still say one thing ("…, by the way, …")
+# "If I ever tell you X, forget it": nothing is taken back now.
+_CONDITIONAL = regex.compile(r"\b(?:if|whenever|when|should) i\b|要是|如果|万一|假如", regex.IGNORECASE)
+_ANAPHORA = regex.compile(
+    r"(?:that|those|it|so then|then)\b|那天|那时|那段|那个|这个|这种|那种|这样|每次都这样", regex.IGNORECASE
+)
 _INTENTS = {
     MemoryType.CONSTRAINT.value: Intent.STANDING_INSTRUCTION,
     MemoryType.PREFERENCE.value: Intent.PREFERENCE,
@@ -80,17 +88,17 @@ class RulesExtractor:
 def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> tuple[list[_Found], Intent]:
     """What one sentence says, and what it is about if it says nothing worth keeping."""
     forget = known.forget.search(sentence.text)
-    if forget and not (known.not_explicit.search(sentence.text) and not sentence.is_question):
+    if forget and not _CONDITIONAL.search(sentence.text):
         return [_retraction(sentence, index, explicit=True)], Intent.PERSONAL_FACT
     explicit = _is_explicit(sentence, known)
     if known.hypothetical.search(sentence.text) and not explicit:
         return [], Intent.CHITCHAT
-    if (sentence.is_question or known.question.search(sentence.text)) and not explicit:
+    if _is_question(sentence, known) and not explicit:
         return [], Intent.KNOWLEDGE_QA
     if known.request.search(sentence.text) and not explicit and not _standing(sentence, known):
         return [], Intent.TASK_REQUEST
     found = _clauses(sentence, index, known, message, explicit=explicit)
-    if not found and explicit:
+    if not found and explicit and not known.points_back.search(sentence.text):
         found = _remembered(sentence, index, known, message)
     return found, Intent.CHITCHAT
 
@@ -98,7 +106,7 @@ def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> t
 def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *, explicit: bool) -> list[_Found]:
     found: list[_Found] = []
     foreign = False
-    over = False
+    over: Clause | None = None
     for clause in sentence.clauses:
         body = _strip(clause, known)
         if known.reported.search(body.text) and not known.own_voice.match(body.text):
@@ -109,27 +117,29 @@ def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *
         foreign = False
         rule = _rule(body, sentence, known, message)
         if rule is None and known.no_longer.search(body.text):
-            over = True
+            over = clause
+            continue
+        if rule is None and not body.text:
             continue
         if rule is None:
             if found and found[-1].end >= clause.start - 4 and known.continues.match(clause.text):
                 found[-1] = replace(found[-1], end=clause.end)
             continue
         if rule.kind != MemoryType.TODO_HINT and known.no_longer.search(body.text) and not _negates_food(rule):
-            over = True
+            over = clause
             continue
         confidence = EXPLICIT_CONFIDENCE if explicit else rule.confidence
         made = _Found(
             kind=rule.kind,
-            start=body.start,
+            start=over.start if over is not None and not found else body.start,
             end=body.end,
             confidence=confidence,
             sentence=index,
             slot=slot_of(rule.kind, body.text, rule.families),
             explicit=explicit,
         )
-        found = _join(found, made)
-    if over and not found:
+        found = _join(found, made, sentence)
+    if over is not None and not found:
         return [_retraction(sentence, index, explicit=False)]
     return found
 
@@ -143,9 +153,9 @@ def _rule(clause: Clause, sentence: Sentence, known: Grammar, message: Message) 
                 return rule
     for rule in known.rules:
         if rule.pattern.search(clause.text):
-            if rule.kind == MemoryType.FACT and known.transient.search(clause.text):
-                return None
-            return rule
+            # A dislike may be of today's weather; what must be kept to is kept to today as well.
+            passing = rule.kind != MemoryType.CONSTRAINT and known.transient.search(clause.text)
+            return None if passing else rule
     return None
 
 
@@ -154,22 +164,35 @@ def _personal_date(text: str) -> bool:
     return slot_of(MemoryType.FACT.value, text, frozenset({"birthday", "id_number", "phone"})) is not None
 
 
-def _join(found: list[_Found], made: _Found) -> list[_Found]:
-    """Two clauses of one sentence that say one thing are one fact."""
+def _join(found: list[_Found], made: _Found, sentence: Sentence) -> list[_Found]:
+    """Two clauses of one sentence that say one thing are one fact: of the kind that binds more."""
     if not found:
         return [made]
     last = found[-1]
-    near = made.start - last.end <= 12
-    same = last.kind == made.kind and (
-        last.slot == made.slot or made.slot is None or (made.kind == MemoryType.TODO_HINT) or last.slot is None
-    )
-    tied = last.kind in (MemoryType.CONSTRAINT, MemoryType.PREFERENCE) and last.kind == made.kind
-    if near and (same or tied):
+    gap = made.start - last.end
+    said = sentence.text[made.start - sentence.start : made.end - sentence.start]
+    before = sentence.text[last.start - sentence.start : last.end - sentence.start]
+    if gap <= NEAR and _ANAPHORA.match(said) and made.kind == MemoryType.CONSTRAINT:
+        kind = last.kind if last.kind == MemoryType.PREFERENCE else made.kind
+        return [*found[:-1], replace(last, end=made.end, kind=kind, slot=last.slot or made.slot)]
+    wishes = (MemoryType.CONSTRAINT, MemoryType.PREFERENCE)
+    if gap <= NEAR and last.kind in wishes and made.kind in wishes and (gap <= 2 or terms(said) & terms(before)):
+        return [*found[:-1], replace(last, end=made.end, slot=last.slot or made.slot)]
+    alike = made.slot is None or last.slot is None or last.slot.partition(":")[0] == made.slot.partition(":")[0]
+    if gap <= NEAR and last.kind == made.kind and (alike or made.kind in (MemoryType.TODO_HINT, *wishes)):
         joined = replace(
             last, end=made.end, slot=last.slot or made.slot, confidence=max(last.confidence, made.confidence)
         )
         return [*found[:-1], joined]
     return [*found, made]
+
+
+def _is_question(sentence: Sentence, known: Grammar) -> bool:
+    """English asks from its first word on, Chinese at the end: only the last clause is looked at there."""
+    if sentence.is_question or not sentence.clauses:
+        return sentence.is_question
+    asked = sentence.text if sentence.text.isascii() else sentence.clauses[-1].text
+    return bool(known.question.search(asked))
 
 
 def _strip(clause: Clause, known: Grammar) -> Clause:
@@ -266,6 +289,9 @@ def _settle(found: list[_Found], text: str) -> list[_Found]:
     for one in found:
         if BLANK in mask(text)[one.start : one.end] and len(mask(text)[one.start : one.end].replace(BLANK, "")) < 8:
             continue
+        if kept and _is_reason(one, kept[-1]):
+            kept[-1] = replace(kept[-1], end=one.end, sentence=one.sentence)
+            continue
         twin = next((i for i, k in enumerate(kept) if k.slot and k.slot == one.slot and k.retract == one.retract), None)
         if twin is not None:
             kept[twin] = _merge(kept[twin], one)
@@ -278,6 +304,12 @@ def _settle(found: list[_Found], text: str) -> list[_Found]:
             continue
         done.append(one)
     return done
+
+
+def _is_reason(one: _Found, before: _Found) -> bool:
+    """'I can't stand treadmills. I would rather run in sleet': the second says nothing new by itself."""
+    both = one.kind == before.kind == MemoryType.PREFERENCE
+    return both and one.slot is None and one.sentence - before.sentence == 1 and not one.retract
 
 
 def _merge(first: _Found, second: _Found) -> _Found:

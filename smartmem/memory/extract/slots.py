@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import regex
 
-from smartmem.memory.similarity import ordered_terms
+from smartmem.memory.similarity import ordered_terms, stem
 from smartmem.memory.topics import family, object_slot, slot_in, topics
 from smartmem.text import normalise
 from smartmem.types import MemoryType
 
 # What says that something is liked or done, and not what.
-_PREFERENCE_WORDS = frozenset(
-    "like love enjoy ador prefer hate dislik detest loath despis can't cannot stand bear abid never alway only rather fan "
-    "fond keen crazy favourit favorit drink eat watch wear us use listen cook best better find dreadful not don't no "
-    "realli absolut still actual even tak take ever half now one didn't couldn't work more less lot big huge".split()  # noqa: SIM905
+_RATHER = regex.compile(r"\bi(?:'d| would) (?:much )?(?:rather|sooner)\b")
+_LIKING = (
+    "like love enjoy adore prefer hate dislike detest loathe despise can't cannot stand bear abide never always only "
+    "rather fan fond keen crazy favourite favorite drink eat watch wear use listen cook best better find dreadful not "
+    "don't no none really absolutely still actually even take ever half now one didn't couldn't work more less lot big "
+    "huge used say"
 )
-_PREFERENCE_ZH = regex.compile(
-    r"不太?|没|从不|从来|再也|特别|非常|最近?|很|真的?|比较|更|超级?|现在|一直|向来|还是|喜欢|喜爱|偏爱|爱(?:吃|喝|看|听|玩|用|穿)?|讨厌|受不了|受不住"
-    r"|感兴趣|吃|喝|看|听|玩|用|穿|坐|推荐|点菜|千万|别|时候|多|宁愿|宁可|怕|迷上|爱上|习惯|对|比|都|只|已经|我|是|有|就"
+_LIKING_ZH = regex.compile(
+    r"不太?|没|从不|从来|再也|特别|非常|最近?|很|真的?|比较|更|超级?|现在|一直|向来|还是|喜欢|喜爱|偏爱|讨厌|受不了|受不住|感兴趣"
+    r"|爱(?:吃|喝|看|听|玩|用|穿|跳)?|吃|喝|看|听|玩|用|穿|坐|推荐|点菜|千万|别|时候|多|宁愿|宁可|怕|迷上|习惯|对|比|都|只|已经|我|是|有|就"
 )
-_TODO_WORDS = frozenset(
-    "need must should promis remind due deadlin still got going gonna plan let forget don't by befor friday monday tuesday "
-    "wednesday thursday saturday sunday january february march april may june july august september october november "
-    "decemb january's week month today tomorrow next hav mak tak go get send pick return pay buy call".split()  # noqa: SIM905
+_DOING = (
+    "need must should promised remind reminder due deadline still got going gonna plan let forget don't friday monday "
+    "tuesday wednesday thursday saturday sunday january february march april may june july august september october "
+    "november december week month today tomorrow next make take go get send pick return pay buy call before moved same"
 )
-_TODO_ZH = regex.compile(
-    r"今天|明天|后天|大后天|下?下?个?(?:周|星期|礼拜)[一二三四五六日天末]?|[\d一二三四五六七八九十]+[月号日点]半?|月底|上午|下午|晚上|早上|中午|之前|以前"
-    r"|要|得|必须|需要|准备|打算|提醒|别忘了?|记得|去|之后|以后|到"
+_DOING_ZH = regex.compile(
+    r"今天|明天|后天|大后天|下?下?个?(?:周|星期|礼拜)[一二三四五六日天末]?|[\d一二三四五六七八九十]+[月号日点]半?|月底|上午|下午|晚上|早上"
+    r"|中午|之前|以前|要|得|必须|需要|准备|打算|提醒|别忘了?|记得|去|之后|以后|到|改|交|不是|是"
 )
 _MONEY = regex.compile(
-    r"[£$€¥]\s?\d|\d[\d.,]*\s?(?:k\b|euros?|dollars?|pounds?|yuan|usd|eur|gbp)|(?:月薪|年薪|工资|退休金|房租|存款|欠)\D{0,6}[\d一二三四五六七八九十]"
-    r"|[\d一二三四五六七八九十百千万]+\s?(?:元|块|万|千块)"
+    r"[£$€¥]\s?\d|\d[\d.,]*\s?(?:k\b|euros?|dollars?|pounds?|yuan|usd|eur|gbp)|[\d一二三四五六七八九十百千万]+\s?(?:元|块|万)"
+    r"|(?:月薪|年薪|工资|退休金|房租|存款|欠)\D{0,6}[\d一二三四五六七八九十]"
 )
 _OWN_MONEY = frozenset({"salary", "money", "rent", "budget"})
 _PRIVATE = frozenset({"birthday", "phone", "email", "address", "allergy", "intolerance"})
-# Slots of a constraint that a word like "Sunday" or "house" must not name.
-_FOR_CONSTRAINTS = frozenset(
+# A constraint is about one of these or about nothing: "Sunday at my parents' house" is no fact about the family.
+_LIMITS = (
     "allergy intolerance diet units answer_language correction answer_format contact_channel contact_hours budget "
-    "address_form sleep sport health job".split()  # noqa: SIM905
+    "address_form sleep sport health"
 )
+_NOT_LIKED = frozenset(map(stem, _LIKING.split()))
+_NOT_DONE = frozenset(map(stem, _DOING.split()))
+_FOR_CONSTRAINTS = frozenset(_LIMITS.split())
 
 
 def slot_of(kind: str, text: str, families: frozenset[str] | None) -> str | None:
@@ -70,11 +75,13 @@ def sensitivity(kind: str, text: str) -> int:
 
 def _preference_slot(text: str) -> str | None:
     folded = normalise(text)
-    words = [w for w in ordered_terms(_PREFERENCE_ZH.sub(" ", folded)) if w not in _PREFERENCE_WORDS]
-    return object_slot("pref", " ".join(words[:1])) if words else None
+    if _RATHER.search(folded):
+        return None  # the reason for a preference, or one without an object of its own
+    words = [w for w in ordered_terms(_LIKING_ZH.sub(" ", folded)) if w not in _NOT_LIKED]
+    return object_slot("pref", words[0]) if words else None
 
 
 def _todo_slot(text: str) -> str | None:
-    folded = _TODO_ZH.sub(" ", normalise(text))
-    words = [w for w in ordered_terms(folded) if w not in _TODO_WORDS and not w[0].isdigit()]
+    folded = _DOING_ZH.sub(" ", normalise(text))
+    words = [w for w in ordered_terms(folded) if w not in _NOT_DONE and not w[0].isdigit()]
     return object_slot("todo", " ".join(words[:2])) if words else None
