@@ -15,6 +15,7 @@ from smartmem.errors import BadRecord, DataError
 from smartmem.types import Role
 
 _BLOCK = 1 << 20
+_CUT = "; the file seems to be cut off: fetch it again"
 _JSON_SPACE = " \t\r\n"
 # Not calendar.month_name: that one follows the locale of the machine.
 _MONTHS = {
@@ -135,8 +136,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
-                hint = "; the file may be cut off" if error.pos >= len(line.rstrip()) - 1 else ""
-                raise BadRecord(f"{path}: line {number}, column {error.colno}: not JSON: {error.msg}{hint}") from None
+                cut = _cut(error, len(line.rstrip()))
+                raise BadRecord(f"{path}: line {number}, column {error.colno}: not JSON: {error.msg}{cut}") from None
 
 
 def json_array(path: Path) -> Iterator[tuple[int, Any]]:
@@ -181,7 +182,7 @@ def _array_items(path: Path, handle: TextIO) -> Iterator[tuple[int, Any]]:
             return
         if number:
             if mark != ",":
-                cut = "; the file seems to be cut off: fetch it again" if not mark else ""
+                cut = "" if mark else _CUT
                 raise BadRecord(f"{path}: after record {number}: expected ',' or ']', found {mark!r}{cut}")
             buffer = buffer[1:]
             peek()
@@ -193,7 +194,7 @@ def _array_items(path: Path, handle: TextIO) -> Iterator[tuple[int, Any]]:
                 # Either the record goes on in the next block, or it is broken: doubling keeps the retries few.
                 block = handle.read(max(_BLOCK, len(buffer)))
                 if not block:
-                    cut = "; the file seems to be cut off: fetch it again" if error.pos >= len(buffer) - 1 else ""
+                    cut = _cut(error, len(buffer.rstrip()))
                     raise BadRecord(
                         f"{path}: record {number + 1}, character {error.pos} of it: not JSON: {error.msg}{cut}"
                     ) from None
@@ -203,11 +204,15 @@ def _array_items(path: Path, handle: TextIO) -> Iterator[tuple[int, Any]]:
 
 
 def _broken(path: Path, error: json.JSONDecodeError, length: int) -> BadRecord:
-    cut = "; the file ends here and seems to be cut off: fetch it again" if error.pos >= length - 1 else ""
     return BadRecord(
         f"{path}: line {error.lineno}, column {error.colno} (character {error.pos} of {length}): "
-        f"not JSON: {error.msg}{cut}"
+        f"not JSON: {error.msg}{_cut(error, length)}"
     )
+
+
+def _cut(error: json.JSONDecodeError, length: int) -> str:
+    """A hint where the text ended in the middle of a value. For a string json names its beginning, not the end."""
+    return _CUT if error.pos >= length - 1 or error.msg.startswith("Unterminated string") else ""
 
 
 def _kind(value: object) -> str:
