@@ -73,8 +73,12 @@ def print_scores(rows: Sequence[Mapping[str, Any]]) -> None:
     empty = {key for key in ("ineligible", "failed", "not_run") if not any(row[key] for row in rows)}
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         mine = [row for row in rows if row["dataset"] == dataset]
-        columns = [key for key in mine[0] if key not in empty | {"dataset"}]
-        print_table(dataset, columns, [[row[key] for key in columns] for row in mine])
+        figures = [key for key in mine[0] if key not in empty | {"dataset", "arm"}]
+        if len(mine) <= len(figures):  # arms side by side: names of metrics are longer than their figures
+            arms = [str(row["arm"]) for row in mine]
+            print_table(dataset, ["", *arms], [[key, *[row[key] for row in mine]] for key in figures])
+        else:
+            print_table(dataset, ["arm", *figures], [[row["arm"], *[row[key] for key in figures]] for row in mine])
 
 
 def _cell(value: Any) -> str:

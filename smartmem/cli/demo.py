@@ -7,8 +7,7 @@ from pathlib import Path
 from smartmem.cli.common import print_scores, print_table, say
 from smartmem.errors import DataError
 
-# One question in each language that data/tiny answers with a corrected fact: what matters is the newest word.
-SHOWN = 2
+SHOWN = 2  # questions in each language whose answer has changed over time: what counts is the newest word
 
 
 def run(out: Path, data: Path) -> None:
@@ -42,8 +41,8 @@ def run(out: Path, data: Path) -> None:
                 best = found.items[0].content if found.items else "(nothing passed the gates)"
                 say(f"   {question.text}  →  {best}")
         written = write_path(bench.job_history().to_frame(), bench.memory_latency())
-    say("4. evaluation: mock and real embedder, BM25, hybrid, reranked")
     suite = load_suite("eval/suites/tiny.toml")
+    say(f"4. evaluation: {', '.join(arm.name for arm in suite.arms)}")
     result = run_suite(suite, out / "report")
     report = write_report(result, out / "report", written)
     print_scores(result.table())
