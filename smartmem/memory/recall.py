@@ -13,7 +13,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import update
 
@@ -30,6 +31,9 @@ from smartmem.rag.types import Filter
 from smartmem.settings import RecallSettings
 from smartmem.telemetry import log
 from smartmem.text import language
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Mode = Literal["legacy", "rag", "hybrid"]
 TOUCH_AFTER = dt.timedelta(hours=1)  # a recall writes at most once an hour that an item was used
@@ -83,6 +87,24 @@ class Recalled:
     def render(self, style: Style | None = None, language: Literal["zh", "en"] | None = None) -> Injection:
         """The prompt text; headings in the query's language unless told otherwise."""
         return render(self.items, style or self.style, language or ("zh" if self.language == "zh" else "en"))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a memory that passed: score, memory_type, content, since, conversation_id, said (the source)."""
+        import pandas as pd
+
+        columns = ["score", "memory_type", "content", "since", "conversation_id", "said"]
+        rows = [
+            (i.score, i.memory_type, i.content, i.valid_from)
+            + ((i.source.conversation_id, i.source.excerpt) if i.source else (None, None))
+            for i in self.items
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _repr_html_(self) -> str:
+        notes = [self.query, *(note for note in (self.blocked, self.fallback_reason) if note)]
+        left = [f"left out: {item.content} ({item.reason})" for item in self.dropped]
+        table: str = self.to_frame().to_html(index=False)
+        return "".join(f"<p>{escape(n)}</p>" for n in notes) + table + "".join(f"<p>{escape(n)}</p>" for n in left[:5])
 
 
 @dataclass(slots=True)

@@ -103,6 +103,9 @@ class Workbench:
     def __repr__(self) -> str:
         return f"Workbench({self.database_name!r}, embedder={self.settings.embedder}, store={self.settings.store})"
 
+    def _repr_html_(self) -> str:
+        return self.status()._repr_html_()
+
     @property
     def database_name(self) -> str:
         """The URL with its password hidden."""
@@ -280,6 +283,10 @@ class Workbench:
             ms=found.ms,
             fallback_reason=found.fallback_reason,
         )
+
+    def messages(self, user_id: int) -> list[history.Message]:
+        """The stored messages of one user, by time."""
+        return history.messages(self.db, user_id=user_id)
 
     def status(self) -> Status:
         """States of events, jobs, memories and vectors, depth and age of what waits."""

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,16 @@ class _Report:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return dataclasses.asdict(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row, one column a field."""
+        import pandas as pd
+
+        return pd.DataFrame([{name: _cell(value) for name, value in self.to_dict().items()}])
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_frame().to_html(index=False)
+        return html
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +100,7 @@ class Status(_Report):
 
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False)
-        return f"<p>{self.summary()}</p>{html}"
+        return f"<p>{escape(self.summary())}</p>{html}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +141,13 @@ class TurnHits:
         """One row a turn."""
         import pandas as pd
 
-        return pd.DataFrame([dataclasses.asdict(hit) for hit in self.hits])
+        columns = [field.name for field in dataclasses.fields(TurnHit)]
+        return pd.DataFrame([dataclasses.asdict(hit) for hit in self.hits], columns=columns)
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_frame().drop(columns="message_id").to_html(index=False)
+        note = f"<p>{escape(self.fallback_reason)}</p>" if self.fallback_reason else ""
+        return f"<p>{escape(self.query)} ({len(self.hits)} turns, {self.ms:.0f} ms)</p>{note}{html}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +164,25 @@ class JobHistory:
         frame = pd.DataFrame([dict(row) for row in self.rows], columns=columns)
         return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
 
+    def changes(self) -> pd.DataFrame:
+        """How often each change of state happened: columns job_type, change (`pending → processing`), reason, times."""
+        frame = self.to_frame()
+        frame["change"] = frame["from_status"].fillna("(new)") + " → " + frame["to_status"]
+        counted = frame.fillna({"reason": ""}).groupby(["job_type", "change", "reason"], sort=True)
+        return counted.size().reset_index(name="times")
+
+    def _repr_html_(self) -> str:
+        html: str = self.changes().to_html(index=False)
+        return f"<p>{len(self.rows)} changes of state</p>{html}"
+
 
 def iso(value: dt.datetime | None) -> str | None:
     """A time as people write it, to the minute, in UTC."""
     return None if value is None else value.strftime("%Y-%m-%d %H:%M")
+
+
+def _cell(value: Any) -> Any:
+    """A value as one cell of a table: what holds several is written as one text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value

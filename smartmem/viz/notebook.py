@@ -1,0 +1,52 @@
+"""Charts for notebooks: one call draws one chart as a PNG of fixed size, with words for those who cannot see it.
+
+draw(job_states, path.series, title="Jobs by state")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from smartmem.viz.figures import figure, to_png
+
+SIZE = (7.2, 4.0)  # inches, at the style sheet's dpi: the same on every screen, so that outputs can be compared
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A finished picture. Notebooks show the PNG, terminals and screen readers the words."""
+
+    png: bytes = field(repr=False)
+    alt: str
+
+    def __repr__(self) -> str:
+        return f"Chart({self.alt!r})"
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"image/png": self.png, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
+
+
+def draw(
+    chart: Callable[..., object], data: Any, *, alt: str = "", size: tuple[float, float] = SIZE, **options: Any
+) -> Chart:
+    """Call `chart(ax, data, **options)` on fresh axes. `alt` says what can be seen; the title, if nothing is given."""
+    with figure(size=size) as (fig, ax):
+        chart(ax, data, **options)
+        return Chart(to_png(fig), alt or str(options.get("title", getattr(chart, "__name__", "chart"))))
+
+
+def draw_many(
+    *panels: Callable[[Any], object], alt: str, size: tuple[float, float] = SIZE, columns: int | None = None
+) -> Chart:
+    """Several charts side by side: each panel is called with its own axes. Rows fill up from the left."""
+    wide = columns or len(panels)
+    rows = -(-len(panels) // wide)
+    with figure(rows, wide, size=size) as (fig, axes):
+        places = list(axes.flat) if hasattr(axes, "flat") else [axes]
+        for panel, ax in zip(panels, places, strict=False):
+            panel(ax)
+        for ax in places[len(panels) :]:
+            ax.set_visible(False)
+        return Chart(to_png(fig), alt)
