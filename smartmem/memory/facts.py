@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from smartmem.clock import UTC
 from smartmem.errors import BadRecord
 
+EMPTIED = "[forgotten]"  # stands where `forget` has taken a text away
 NAMESPACE = "main"  # replays write into namespaces of their own
 TITLE_CHARS = 64
 CONTENT_CHARS = 1000

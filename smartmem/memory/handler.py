@@ -7,7 +7,7 @@ inside the transaction that marks its jobs `success`.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,13 +24,15 @@ from smartmem.memory.candidates import SqlCandidates
 from smartmem.memory.comparators import create_comparator
 from smartmem.memory.decide import Decision, Op, Planner
 from smartmem.memory.extract.base import Extraction, Extractor, create_extractor
-from smartmem.memory.facts import Fact, Message
+from smartmem.memory.facts import EMPTIED, Fact, Message
 from smartmem.memory.normalise import normalise_facts
 from smartmem.memory.user_settings import DEFAULTS, UserSettings, load_user_settings
 from smartmem.memory.write import decision_row, write_decision, write_legacy
 from smartmem.settings import ExtractSettings, WriteSettings
 from smartmem.telemetry import log
-from smartmem.types import JobType
+from smartmem.types import JobType, MemoryStatus
+
+Withdrawn = Set[tuple[str, str, str]]  # source message, namespace, content hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,8 @@ class ExtractHandler:
             if not settings.get(message.user_id, DEFAULTS).memory_enabled:
                 # Known before a model sees the text: a user who switched memory off is not read at all.
                 return Prepared(job=job, outcome="nothing", result={"reason": "SETTING_BLOCKED"})
+            if message.source_text == EMPTIED:
+                return Prepared(job=job, outcome="nothing", result={"reason": "FORGOTTEN"})
             extraction, result = self._run(job, message)
             return self._decide(job, message, extraction, result, settings.get(message.user_id, DEFAULTS))
         except SmartMemError as error:
@@ -163,6 +167,7 @@ class ExtractHandler:
         changes = Changes(self._db, now)
         # Read again: what was switched off while a model was thinking is not written any more.
         settings = load_user_settings(conn, (prepared.job.user_id for prepared in done))
+        gone = _withdrawn(conn, done)
         planned: list[_Planned] = []
         legacy: dict[tuple[int, str, str], tuple[Row, int]] = {}
         for index, prepared in enumerate(done):
@@ -171,44 +176,15 @@ class ExtractHandler:
                 continue
             allowed = settings.get(work.origin.user_id, DEFAULTS)
             if work.mode == "legacy":
-                self._collect_legacy(work, allowed, now, index, legacy)
+                _collect_legacy(work, allowed, gone, now, index, legacy)
             else:
-                _collect_decisions(changes, work, allowed, now, index, planned)
-        for row in self._unknown(conn, legacy):
+                _collect_decisions(changes, work, allowed, gone, now, index, planned)
+        for row in _unknown(conn, legacy):
             changes.create(row, "new by its content")
         created = changes.flush(conn)
         if planned:
             conn.execute(insert(memory_decisions), [p.row(created, now) for p in planned])
         return _report(done, created, legacy, planned)
-
-    def _collect_legacy(
-        self,
-        work: Work,
-        allowed: UserSettings,
-        now: dt.datetime,
-        index: int,
-        into: dict[tuple[int, str, str], tuple[Row, int]],
-    ) -> None:
-        origin = work.origin
-        for fact in work.facts:
-            if fact.action == "retract" or _blocked(fact, allowed):
-                continue
-            key = (origin.user_id, origin.namespace, fact.content_hash)
-            if key not in into:
-                into[key] = (new_item(fact, origin, now), index)
-
-    def _unknown(self, conn: Connection, rows: Mapping[tuple[int, str, str], tuple[Row, int]]) -> list[Row]:
-        """Those that no active memory has yet; the unique key still has the last word."""
-        if not rows:
-            return []
-        c = memory_items.c
-        query = select(c.user_id, c.namespace, c.active_hash).where(
-            c.user_id.in_(sorted({key[0] for key in rows})),
-            c.namespace.in_(sorted({key[1] for key in rows})),
-            c.active_hash.in_([key[2] for key in rows]),
-        )
-        known = {tuple(row) for row in conn.execute(query)}
-        return [row for key, (row, _) in rows.items() if key not in known]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,12 +204,49 @@ class _Planned:
         return decision_row(self.fact_index, self.decision, self.work.mode, written, made, self.work.origin, now)
 
 
+def _collect_legacy(
+    work: Work,
+    allowed: UserSettings,
+    gone: Withdrawn,
+    now: dt.datetime,
+    index: int,
+    into: dict[tuple[int, str, str], tuple[Row, int]],
+) -> None:
+    origin = work.origin
+    for fact in work.facts:
+        if fact.action == "retract" or _blocked(fact, allowed) or _is_withdrawn(fact, origin, gone):
+            continue
+        key = (origin.user_id, origin.namespace, fact.content_hash)
+        if key not in into:
+            into[key] = (new_item(fact, origin, now), index)
+
+
+def _unknown(conn: Connection, rows: Mapping[tuple[int, str, str], tuple[Row, int]]) -> list[Row]:
+    """Those that no active memory has yet; the unique key still has the last word."""
+    if not rows:
+        return []
+    c = memory_items.c
+    query = select(c.user_id, c.namespace, c.active_hash).where(
+        c.user_id.in_(sorted({key[0] for key in rows})),
+        c.namespace.in_(sorted({key[1] for key in rows})),
+        c.active_hash.in_([key[2] for key in rows]),
+    )
+    known = {tuple(row) for row in conn.execute(query)}
+    return [row for key, (row, _) in rows.items() if key not in known]
+
+
 def _collect_decisions(
-    changes: Changes, work: Work, allowed: UserSettings, now: dt.datetime, index: int, into: list[_Planned]
+    changes: Changes,
+    work: Work,
+    allowed: UserSettings,
+    gone: Withdrawn,
+    now: dt.datetime,
+    index: int,
+    into: list[_Planned],
 ) -> None:
     collect = write_decision if work.mode == "decision" else write_legacy
     for fact_index, decision in enumerate(work.decisions):
-        if _blocked(decision.fact, allowed):
+        if _blocked(decision.fact, allowed) or _is_withdrawn(decision.fact, work.origin, gone):
             continue
         written, memory_id = collect(changes, decision, work.origin, now)
         into.append(
@@ -246,6 +259,20 @@ def _collect_decisions(
                 work=work,
             )
         )
+
+
+def _withdrawn(conn: Connection, done: Sequence[Prepared]) -> Withdrawn:
+    """What the user deleted of these very messages: a job that is replayed must not bring it back."""
+    ids = [p.value.origin.source_message_id for p in done if isinstance(p.value, Work) and p.value.facts]
+    c = memory_items.c
+    query = select(c.source_message_id, c.namespace, c.content_hash).where(
+        c.source_message_id.in_([item for item in ids if item]), c.status == MemoryStatus.DELETED.value
+    )
+    return {(message_id, namespace, digest) for message_id, namespace, digest in conn.execute(query)}
+
+
+def _is_withdrawn(fact: Fact, origin: Origin, gone: Withdrawn) -> bool:
+    return bool(gone) and (origin.source_message_id, origin.namespace, fact.content_hash) in gone
 
 
 def _blocked(fact: Fact, allowed: UserSettings) -> str | None:

@@ -23,7 +23,8 @@ _SENTENCE_END = regex.compile(
 )
 _CLAUSE_END = regex.compile(
     r"[,，、:：—–]+|\s-\s"
-    r"|(?<!\b(?:my|our) \w{2,14})\s(?=(?:and|but|so|because|since|although|though|while|otherwise|plus)\s+(?:then\s+|now\s+|also\s+)?"
+    r"|(?<!\b(?:my|our) \w{2,14})\s(?=(?:and|but|so|because|since|although|though|while|otherwise|plus)\s+"
+    r"(?:then\s+|now\s+|also\s+)?"
     r"(?:i|i'm|i've|i'd|i'll|i’m|i’ve|my|we|he|she|they|it|it's|it’s|the|that|that's|there|there's|after|before|please|nobody|a|remember)\b)",
     regex.IGNORECASE,
 )
