@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,8 @@ _MAX_QUESTION = 1000
 _SEARCH_SHARE = 0.5
 # Reciprocal rank fusion of the sub-queries' results (Cormack, Clarke, Büttcher, SIGIR 2009).
 _RRF = 60
+# Texts are near-copies when this share of the shorter one's 8-character shingles stands in the other.
+_COPY, _SHINGLE = 0.8, 8
 
 
 class WebRagSearch:
@@ -185,7 +187,9 @@ class WebRagSearch:
         found = self.index.search(base.session_id, base.question, self._settings.candidates)
         ranks = {page.final_url: rank for page, rank in pages}
         weighed = self._weighed(found.hits)
-        return tuple(_evidence(hit, ranks) for hit in _without_copies(weighed)[:k]), found.fallback_reason or ""
+        return tuple(
+            _evidence(hit, ranks) for hit in _without_copies(weighed, self._trust)[:k]
+        ), found.fallback_reason or ""
 
     def _weighed(self, hits: Sequence[Hit]) -> list[Hit]:
         """Relevance scaled to 0…1 over the candidates, plus the light weights; by (-score, id)."""
@@ -253,16 +257,31 @@ def _stage_one(base: RagAnswer, results: Sequence[SearchResult], k: int, reason:
     return replace(base, stage=1, fallback_reason=reason, answer_evidence=evidence)
 
 
-def _without_copies(hits: Sequence[Hit]) -> list[Hit]:
-    """Hits whose text does not stand in, or around, a better one's."""
+def _without_copies(hits: Sequence[Hit], trust: Callable[[str], float]) -> list[Hit]:
+    """One hit for each text: of near-copies (a reprint, a quotation) the credible one stays, then the earliest, in
+    the place that the best of them has."""
     kept: list[Hit] = []
-    texts: list[str] = []
+    shingles: list[set[str]] = []
     for hit in hits:
-        text = normalise(hit.chunk.text)
-        if not any(text in other or other in text for other in texts):
+        own = _shingles(hit.chunk.text)
+        for i, other in enumerate(shingles):
+            if len(own & other) >= _COPY * min(len(own), len(other)):
+                if _source(hit, trust) < _source(kept[i], trust):
+                    kept[i], shingles[i] = hit.with_score(kept[i].score), own
+                break
+        else:
             kept.append(hit)
-            texts.append(text)
+            shingles.append(own)
     return kept
+
+
+def _shingles(text: str) -> set[str]:
+    flat = normalise(text)
+    return {flat[i : i + _SHINGLE] for i in range(max(1, len(flat) - _SHINGLE + 1))}
+
+
+def _source(hit: Hit, trust: Callable[[str], float]) -> tuple[float, float]:
+    return -trust(str(hit.chunk.metadata["domain"])), _when(_date(hit.chunk.metadata))
 
 
 def _evidence(hit: Hit, ranks: Mapping[str, int]) -> Evidence:

@@ -102,6 +102,7 @@ class Engine:
         self._pages = pages
         self._index = Bm25Retriever()
         self._analyse = Analyser()
+        self._cut: dict[tuple[str, int], tuple[str, int, dict[int, set[str]]]] = {}
         texts = {id: f"{p.title}\n" + "\n".join(p.paragraphs) for id, p in pages.items()}
         self._index.index([Chunk(id=i, document_id=i, start=0, end=len(t), text=t, order=0) for i, t in texts.items()])
 
@@ -120,14 +121,21 @@ class Engine:
         return found[:k]
 
     def _snippet(self, page: LocalPage, query: str, width: int) -> str:
-        text = " ".join(page.paragraphs)
-        wide = sum(1 for c in text[:200] if ord(c) > 0x2E80) > 60
-        size = width // 2 if wide else width
+        text, size, windows = self._windows(page.id, width)
         terms = set(self._analyse(query))
-        starts = range(0, max(1, len(text) - size // 2), max(1, size // 8))
-        best = max(starts, key=lambda s: (len(terms & set(self._analyse(text[s : s + size]))), -s))
+        best = max(windows, key=lambda start: (len(terms & windows[start]), -start))
         cut = text[best : best + size]
         return ("… " if best else "") + cut + (" …" if best + size < len(text) else "")
+
+    def _windows(self, id: str, width: int) -> tuple[str, int, dict[int, set[str]]]:
+        """The page's text, the characters in a snippet, and the terms of every snippet that could be cut, by start."""
+        if (id, width) not in self._cut:
+            text = " ".join(self._pages[id].paragraphs)
+            wide = sum(1 for c in text[:200] if ord(c) > 0x2E80) > 60
+            size = width // 2 if wide else width
+            starts = range(0, max(1, len(text) - size // 2), max(1, size // 8))
+            self._cut[id, width] = text, size, {s: set(self._analyse(text[s : s + size])) for s in starts}
+        return self._cut[id, width]
 
 
 class LocalWeb:
@@ -156,6 +164,14 @@ class LocalWeb:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def copies(self) -> dict[str, list[str]]:
+        """Pages that carry another page's text, by that page."""
+        found: dict[str, list[str]] = {}
+        for page in self.pages.values():
+            if page.copy_of:
+                found.setdefault(page.copy_of, []).append(page.id)
+        return found
 
     def reset(self) -> None:
         """Back to well-behaved services and an empty log."""
