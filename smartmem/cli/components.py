@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 import typer
 
-from smartmem.cli.common import AsJson, print_json, print_table, say
+from smartmem.cli.common import AsJson, Database, SettingsFile, UserId, print_json, print_table, say, workbench
 
 models = typer.Typer(no_args_is_help=True, help="Embedders and rerankers: list them, fetch their files.")
 rag = typer.Typer(no_args_is_help=True, help="The retrieval core: list its components, look into one query.")
@@ -60,3 +61,47 @@ def list_components(json: AsJson = False) -> None:
         print_json(found)
         return
     print_table("", ["kind", "names"], [(kind, ", ".join(have)) for kind, have in found.items()])
+
+
+@rag.command()
+def inspect(
+    query: Annotated[str, typer.Argument(help="what is asked")],
+    user: UserId,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="fast, balanced or quality  [default: settings]")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="hits in the answer")] = 10,
+    show: Annotated[int, typer.Option("--show", min=1, help="candidates to print for each stage")] = 10,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Search one user's chat turns and show what each stage did: candidates, scores, ranks before and after.
+
+    \b
+    Example:
+      smartmem rag inspect --user 1 --preset balanced "When did Caroline go to the support group?"
+    """
+    changes: dict[str, Any] = {} if preset is None else {"preset": preset}
+    with workbench(database, settings, create=False) as bench:
+        found = bench.inspect_turns(user, query, k=k, **changes)
+    if json:
+        print_json(dataclasses.asdict(found))
+        return
+    before: dict[str, int] = {}
+    for stage in found.stages:
+        print_table(
+            f"{stage.name}: {len(stage.hits)} candidates in {stage.ms:.1f} ms  {stage.note}",
+            ["rank", "before", "score", "reasons", "text"],
+            [
+                (rank, before.get(hit.chunk.id), hit.score, _reasons(hit), f"{hit.chunk.text[:100]}")
+                for rank, hit in enumerate(stage.hits[:show], 1)
+            ],
+        )
+        before = {hit.chunk.id: rank for rank, hit in enumerate(stage.hits, 1)}
+    reason = f"; {found.fallback_reason}" if found.fallback_reason else ""
+    say(f"answer: {len(found.hits)} hits in {found.ms:.1f} ms{reason}")
+
+
+def _reasons(hit: Any) -> str:
+    return " ".join(f"{name}={value:.3g}" for name, value in hit.reasons.items())

@@ -39,7 +39,7 @@ from smartmem.rag.pipeline import Pipeline
 from smartmem.rag.presets import preset
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.registry import create
-from smartmem.rag.types import Document
+from smartmem.rag.types import Document, Retrieval
 from smartmem.settings import Settings
 from smartmem.workbench.reports import DrainReport, ImportReport, JobHistory, Status, TurnHit, TurnHits
 from smartmem.workbench.running import Runner, until_told
@@ -85,7 +85,7 @@ class Workbench:
         if chosen:
             known = known.with_changes(chosen)
         if not create:
-            _must_exist(known.database_url)
+            must_exist(known.database_url)
         db = Database.open(known.database_url, clock)
         try:
             db.migrate_if_empty()
@@ -131,14 +131,19 @@ class Workbench:
 
     @functools.cached_property
     def store(self) -> VectorStore:
-        """The vector store of the settings; vectors kept on this machine lie beside the database."""
+        """The vector store of the settings."""
+        made: VectorStore = create("store", self.store_spec, dim=self.embedder.dim)
+        return made
+
+    @property
+    def store_spec(self) -> dict[str, Any]:
+        """What makes the store; vectors kept on this machine lie beside the database unless the settings say where."""
         spec = dict(self.settings.store)
         if spec.get("name") == "memory":
             spec.setdefault("path", str(self._beside("vectors.db")))
         elif spec.get("name") == "milvus" and "uri" not in spec:
             spec.setdefault("path", str(self._beside("milvus")))
-        made: VectorStore = create("store", spec, dim=self.embedder.dim)
-        return made
+        return spec
 
     def _cached(self, spec: Any) -> Embedder:
         """An embedder behind the cache of vectors that all databases of this user share; kept open until close()."""
@@ -259,7 +264,17 @@ class Workbench:
         return self.recaller.recall(user_id, query, mode=mode, **options)
 
     def search_turns(self, user_id: int, query: str, *, k: int = 10, **spec: Any) -> TurnHits:
-        """The chat turns of one user for a query, by the pipeline of `settings.chat_search` (`spec` changes parts).
+        """The chat turns of one user for a query, by the pipeline of `settings.chat_search` (`spec` changes parts)."""
+        found = self.inspect_turns(user_id, query, k=k, trace=False, **spec)
+        return TurnHits(
+            query=query,
+            hits=tuple(TurnHit.of(hit) for hit in found.hits),
+            ms=found.ms,
+            fallback_reason=found.fallback_reason,
+        )
+
+    def inspect_turns(self, user_id: int, query: str, *, k: int = 10, trace: bool = True, **spec: Any) -> Retrieval:
+        """The same search with what each stage did in `.stages`: its candidates in order, scores, milliseconds.
 
         Indexes the user's messages first; vectors come from the cache after the first time.
         """
@@ -274,15 +289,9 @@ class Workbench:
         pipeline = Pipeline.from_spec(full, **cached)
         try:
             pipeline.ingest(_turn_document(turn) for turn in turns if turn.content.strip())
-            found = pipeline.retrieve(query)
+            return pipeline.retrieve(query, trace=trace)
         finally:
             pipeline.close()
-        return TurnHits(
-            query=query,
-            hits=tuple(TurnHit.of(hit) for hit in found.hits),
-            ms=found.ms,
-            fallback_reason=found.fallback_reason,
-        )
 
     def messages(self, user_id: int) -> list[history.Message]:
         """The stored messages of one user, by time."""
@@ -364,7 +373,8 @@ def _counts(rows: Any) -> Mapping[str, int]:
     return dict(rows)
 
 
-def _must_exist(url: str) -> None:
+def must_exist(url: str) -> None:
+    """Raise `StoreUnavailable` for a missing SQLite file, which opening would make: a mistyped name is no database."""
     try:
         parsed = make_url(url)
     except ArgumentError:
