@@ -198,6 +198,11 @@ class Database:
             schema.migrate(conn, self.url)
         self._checked = True
 
+    def schema_version(self) -> str | None:
+        """The schema's version in this database; None where there are no tables yet."""
+        with self._translated(), self.engine.connect() as conn:
+            return schema.version(conn)
+
     def migrate_if_empty(self) -> None:
         """Make the tables where there are none; raise `StoreError` for a schema that this code was not written for.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def config(conn: Connection | None = None) -> Config:
 def migrate(conn: Connection, url: str) -> None:
     """Upgrade to the newest version. Two processes that do so at once do it one after the other."""
     with _alone(conn, url):
-        current = _current(conn)
+        current = version(conn)
         if current is not None and current not in _known():
             raise StoreError(_newer(url, current))
         if current != head():
@@ -43,20 +44,25 @@ def migrate(conn: Connection, url: str) -> None:
 
 def is_empty(conn: Connection) -> bool:
     """Whether no migration has ever run here."""
-    return _current(conn) is None
+    return version(conn) is None
+
+
+def version(conn: Connection) -> str | None:
+    """The schema's version in this database; None where no migration has ever run."""
+    return MigrationContext.configure(conn).get_current_revision()
 
 
 def check(conn: Connection, url: str) -> None:
     """Raise `StoreError` unless the schema is the one this code was written for."""
-    current = _current(conn)
+    current = version(conn)
     if current == head():
         return
     if current is None:
-        raise StoreError(f"{url}: has no smartmem tables; run `smartmem init` (or Database.migrate())")
+        raise StoreError(f"{url}: has no smartmem tables; run `smartmem migrate` (or Database.migrate())")
     if current in _known():
         raise StoreError(
             f"{url}: its schema is version {current}, this code needs {head()}; "
-            "back it up, then run `smartmem init` (or Database.migrate())"
+            "back it up, then run `smartmem migrate` (or Database.migrate())"
         )
     raise StoreError(_newer(url, current))
 
@@ -66,12 +72,9 @@ def head() -> str:
     return _known()[0]
 
 
+@functools.cache
 def _known() -> list[str]:
     return [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()]
-
-
-def _current(conn: Connection) -> str | None:
-    return MigrationContext.configure(conn).get_current_revision()
 
 
 def _newer(url: str, current: str) -> str:

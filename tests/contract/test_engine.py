@@ -251,7 +251,7 @@ def test_a_connection_from_elsewhere_is_refused(sqlite_url: str) -> None:
 
 def test_an_unmigrated_database_says_what_to_do(tmp_path: Path) -> None:
     db = Database.open(f"sqlite:///{tmp_path}/new.db")
-    with pytest.raises(StoreError, match="smartmem init"), db.begin():
+    with pytest.raises(StoreError, match="smartmem migrate"), db.begin():
         pass
     db.migrate()
     with db.begin():

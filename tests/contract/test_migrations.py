@@ -111,6 +111,6 @@ def test_an_older_schema_says_how_to_upgrade(empty_url: str, monkeypatch: pytest
     db.close()
     monkeypatch.setattr(schema, "_known", lambda: ["0002", "0001"])
     db = Database.open(empty_url)
-    with pytest.raises(StoreError, match=r"version 0001, this code needs 0002.*smartmem init"), db.begin():
+    with pytest.raises(StoreError, match=r"version 0001, this code needs 0002.*smartmem migrate"), db.begin():
         pass
     db.close()
