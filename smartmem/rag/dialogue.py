@@ -104,6 +104,27 @@ class Sequences:
         user, conversation, session, turn = _place(chunk)
         return self._at.get((user, conversation, session, turn + offset))
 
+    def window(self, chunk: Chunk, before: int, after: int) -> str:
+        """What to index of a chunk together with its neighbours: its own searchable text with the words of the turns
+        before it in front and of those after it behind, inside the same session."""
+        earlier = [self.beside(chunk, -offset) for offset in range(before, 0, -1)]
+        later = [self.beside(chunk, offset) for offset in range(1, after + 1)]
+        return "\n".join(
+            [*(said(turn) for turn in earlier if turn), chunk.searchable, *(said(turn) for turn in later if turn)]
+        )
+
+    def touched(self, chunks: Sequence[Chunk], before: int, after: int) -> list[Chunk]:
+        """The other chunks whose window holds one of `chunks`: to be indexed again when these are new."""
+        own = {chunk.id for chunk in chunks}
+        offsets = [*range(-after, 0), *range(1, before + 1)]
+        found = (self.beside(chunk, offset) for chunk in chunks for offset in offsets)
+        return list({turn.id: turn for turn in found if turn is not None and turn.id not in own}.values())
+
+
+def said(chunk: Chunk) -> str:
+    """`speaker: text` of a turn, without date and title: what a neighbour adds."""
+    return labelled(chunk.text, speaker=str(chunk.metadata.get("speaker", "")))
+
 
 def _place(chunk: Chunk) -> Place:
     metadata = chunk.metadata

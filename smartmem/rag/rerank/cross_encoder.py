@@ -35,6 +35,10 @@ class CrossEncoderReranker:
     ) -> None:
         if candidates < 1 or context < 0:
             raise ConfigError(f"cross-encoder: candidates = {candidates}, context = {context}; needs >= 1 and >= 0")
+        if context and sequences is None:
+            raise ConfigError(
+                "cross-encoder: context needs the order of the turns: make it through a Pipeline, or hand sequences= in"
+            )
         files = resolve(model)
         self._encoder = Encoder(files, max_length=max_length or files.entry.max_length, threads=threads)
         self._candidates, self._context, self._budget = candidates, context, time_budget_ms
@@ -57,16 +61,7 @@ class CrossEncoderReranker:
     def _texts(self, hit: Hit) -> list[str]:
         """The candidate alone and behind its earlier turns. Where a turn has none before it, the text counts twice,
         so that every score is a sum over equally many."""
-        alone = hit.chunk.searchable
-        texts = [alone]
-        before: list[str] = []
-        for offset in range(1, self._context + 1):
-            earlier = self._sequences.beside(hit.chunk, -offset) if self._sequences else None
-            if earlier is not None:
-                before.insert(0, _said(earlier.text, earlier.metadata.get("speaker")))
-            texts.append("\n".join([*before, alone]))
+        texts = [hit.chunk.searchable]
+        if self._sequences is not None:
+            texts += [self._sequences.window(hit.chunk, before, 0) for before in range(1, self._context + 1)]
         return texts
-
-
-def _said(text: str, speaker: object) -> str:
-    return f"{speaker}: {text}" if speaker else text

@@ -7,6 +7,7 @@ Kamphuis et al., "Which BM25 Do You Mean?", ECIR 2020). A test checks the scores
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartmem.errors import ConfigError
+from smartmem.rag.dialogue import Sequences
 from smartmem.rag.registry import register
 from smartmem.rag.retrieve.analyse import Analyser, Cjk
 from smartmem.rag.rows import Rows
@@ -42,7 +44,8 @@ class Bm25Retriever:
 
     `idf`: `corpus` weighs terms by all chunks; `scope` by those that pass the filter only, so that nothing of other
     users (not even how often they use a word) touches the order. `cjk`: see `Analyser`. `stemming`: a language of
-    Snowball, or `none`. k1 and b are those that suit short passages (MS MARCO's, in Anserini).
+    Snowball, or `none`. `window`: how many turns on either side are indexed with each chunk. k1 and b are those that
+    suit short passages (MS MARCO's, in Anserini).
     """
 
     def __init__(
@@ -53,16 +56,23 @@ class Bm25Retriever:
         stopwords: bool = True,
         cjk: Cjk = "uni+bigram",
         idf: Literal["corpus", "scope"] = "corpus",
+        window: int = 0,
+        sequences: Sequences | None = None,
     ) -> None:
         if k1 < 0 or not 0 <= b <= 1 or idf not in ("corpus", "scope"):
             raise ConfigError(f"bm25: k1 = {k1}, b = {b}, idf = {idf!r}; needs k1 >= 0, 0 <= b <= 1, corpus or scope")
         self._k1, self._b, self._scoped = k1, b, idf == "scope"
         self._analyse = Analyser(cjk=cjk, stemming=stemming, stopwords=stopwords)
+        self._window = window
+        self._sequences = Sequences() if sequences is None else sequences
         self._lock = SharedLock()
         self._clear()
 
     def index(self, chunks: Sequence[Chunk]) -> None:
-        counted = [(chunk, Counter(self._analyse(chunk.searchable))) for chunk in chunks]
+        if self._window:
+            self._sequences.add(chunks)
+            chunks = [*chunks, *self._sequences.touched(chunks, self._window, self._window)]
+        counted = [(chunk, Counter(self._analyse(self._text(chunk)))) for chunk in chunks]
         with self._lock.alone():
             for chunk, terms in counted:
                 self._remove(chunk.id)
@@ -72,6 +82,7 @@ class Bm25Retriever:
         self.index(chunks)
 
     def delete(self, ids: Sequence[str]) -> None:
+        self._sequences.remove(ids)
         with self._lock.alone():
             for id in ids:
                 self._remove(id)
@@ -84,6 +95,9 @@ class Bm25Retriever:
         with stage("bm25") as out:
             hits = out.hits = self._search(query, k)
         return hits
+
+    def _text(self, chunk: Chunk) -> str:
+        return self._sequences.window(chunk, self._window, self._window) if self._window else chunk.searchable
 
     def _search(self, query: Query, k: int) -> list[Hit]:
         terms = Counter(self._analyse(query.text))
@@ -131,10 +145,11 @@ class Bm25Retriever:
         self._total += length
         row = self._rows.put(chunk)
         self._doc_of.append(doc) if row == len(self._doc_of) else self._doc_of.__setitem__(row, doc)
+        self._held[chunk.id] = tuple(map(sys.intern, terms))
         for term, count in terms.items():
             posting = self._terms.get(term)
             if posting is None:
-                posting = self._terms[term] = _Postings()
+                posting = self._terms[sys.intern(term)] = _Postings()
             posting.docs.append(doc)
             posting.counts.append(count)
             posting.live += 1
@@ -143,7 +158,7 @@ class Bm25Retriever:
         row = self._rows.row_of.get(id)
         if row is None:
             return
-        for term in set(self._analyse(self._rows.chunks[row].searchable)):
+        for term in self._held.pop(id):
             self._terms[term].live -= 1
         self._total -= self._lengths[self._doc_of[row]]
         moved = self._rows.drop(id)
@@ -156,10 +171,11 @@ class Bm25Retriever:
         chunks = self._rows.chunks
         self._clear()
         for chunk in chunks:
-            self._add(chunk, Counter(self._analyse(chunk.searchable)))
+            self._add(chunk, Counter(self._analyse(self._text(chunk))))
 
     def _clear(self) -> None:
         self._rows = Rows()
         self._terms: dict[str, _Postings] = {}
+        self._held: dict[str, tuple[str, ...]] = {}  # a window's text may have changed by the time it is removed
         self._lengths, self._total = array("i"), 0
         self._doc_of = array("q")
