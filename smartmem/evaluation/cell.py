@@ -140,6 +140,8 @@ class Cell:
         """What is still to do: cached answers cost nothing, and vectors are counted as if none were cached."""
         known = self.cache.get_many([self.hits_key(q) for q in self.queries])
         open_queries = len(self.queries) - len(known)
+        if open_queries:
+            self.retriever(self.bare_embedder)  # a wrong name or option is told before anything is computed
         pairs = 0
         if self.reranker is not None:
             keys = []
@@ -168,14 +170,14 @@ class Cell:
         )
 
     def run(self, advance: Callable[[int], Any]) -> CellResult:
-        """All stages. A query that fails is recorded and the next one goes on; `advance(1)` after each."""
+        """All stages. A query that fails is recorded and the next goes on; `advance(1)` after each query of a stage."""
         result = CellResult(dataset=self.dataset_spec.name, arm=self.arm.name)
         result.chunks = self.chunks
         if self.bare_embedder is not None:
             result.fingerprint = self.bare_embedder.fingerprint
         hits = self._retrieve(result, advance)
         if self.reranker is not None:
-            hits = self._rerank(hits, result)
+            hits = self._rerank(hits, result, advance)
         result.hits = {name: [(h.chunk.id, h.score) for h in found] for name, found in hits.items()}
         result.spec = self._spec()
         self._latency(result)
@@ -236,7 +238,9 @@ class Cell:
         result.costs["index_s"] = time.perf_counter() - started
         return retriever
 
-    def _rerank(self, hits: dict[str, list[Hit]], result: CellResult) -> dict[str, list[Hit]]:
+    def _rerank(
+        self, hits: dict[str, list[Hit]], result: CellResult, advance: Callable[[int], Any]
+    ) -> dict[str, list[Hit]]:
         assert self.reranker is not None  # noqa: S101 - run() asks first; this tells the type checker
         top = self.arm.rerank_top
         heads = {q.id: hits[q.id][:top] for q in self.queries if hits.get(q.id)}
@@ -244,6 +248,7 @@ class Cell:
         known = self.cache.get_many(list(keys.values()))
         out, pairs, started = dict(hits), 0, time.perf_counter()
         for query in self.queries:
+            advance(1)
             if query.id not in keys:
                 continue
             by_id = {hit.chunk.id: hit.chunk for hit in heads[query.id]}

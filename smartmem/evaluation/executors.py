@@ -15,6 +15,7 @@ from smartmem.evaluation.cache import StageCache, key_of
 from smartmem.evaluation.cell import Cell, CellResult, reason
 from smartmem.evaluation.suite import Suite, make_suite
 
+_CONNECT_S = 10.0
 Group = list[tuple[int, int]]
 Advance = Callable[[int], Any]
 
@@ -44,7 +45,9 @@ def run_groups(suite: Suite, resume: bool, advance: Advance) -> tuple[list[CellR
         cells.update(zip(group, results, strict=True))
         counts.update(cache)
         if suite.executor != "serial":
-            advance(sum(len(cell.hits) + len(cell.failed) for cell in results))
+            asked = [len(cell.hits) + len(cell.failed) for cell in results]
+            stages = [2 if suite.arms[a].reranker else 1 for _, a in group]
+            advance(sum(count * each for count, each in zip(asked, stages, strict=True)))
     order = [(d, a) for d in range(len(suite.datasets)) for a in range(len(suite.arms))]
     return [cells[place] for place in order], dict(counts)
 
@@ -81,7 +84,7 @@ def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
         raise MissingExtra("distributed", "dask") from None
     if suite.scheduler:
         try:
-            client = Client(suite.scheduler, timeout=10)  # type: ignore[no-untyped-call]
+            client = Client(suite.scheduler, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
         except (OSError, TimeoutError, ValueError) as error:
             raise ConfigError(f"scheduler {suite.scheduler!r} does not answer ({error}); is it running?") from None
         with client:

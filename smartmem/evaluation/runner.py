@@ -100,7 +100,8 @@ def run_suite(
     pandas = _pandas()
     started, clock = (now or (lambda: dt.datetime.now(UTC)))(), time.perf_counter()
     inputs = _inputs(suite)
-    total = sum(len(queries) for _, _, queries in inputs.values()) * len(suite.arms)
+    stages = sum(2 if arm.reranker else 1 for arm in suite.arms)
+    total = sum(len(queries) for _, _, queries in inputs.values()) * stages
     with bar(f"eval {suite.name}", total=total, unit="query") as handle:
         cells, cache = run_groups(suite, resume, handle.update)
     by_key = {(cell.dataset, cell.arm): cell for cell in cells}

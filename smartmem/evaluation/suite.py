@@ -87,7 +87,10 @@ class Suite(_Model):
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(str(parse_metric(name)) for name in value)
+        try:
+            names = tuple(str(parse_metric(name)) for name in value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None  # so that the file and the key are told with it
         if len(set(names)) != len(names) or not names:
             raise ValueError("name each metric once, and at least one")
         return names

@@ -1,0 +1,250 @@
+"""Runs from end to end: outcomes, the cache, faults of one arm, resuming after a kill, executors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartmem.errors import ConfigError, DataError, Unmeasurable
+from smartmem.evaluation.metrics import Outcome
+from smartmem.evaluation.results import RunResult, load_run
+from smartmem.evaluation.runner import plan, run_suite
+from tests.support.data import ROOT
+from tests.support.evaluation import BackwardsReranker, small_suite
+
+ARMS = [{"name": "bm25", "retriever": "bm25"}]
+
+
+def costs(result: RunResult) -> dict[str, dict[str, float]]:
+    return {cell["arm"]: cell["costs"] for cell in result.manifest["cells"]}
+
+
+def test_a_run_has_every_query_in_one_of_four_states(tmp_path: Path) -> None:
+    result = run_suite(small_suite(tmp_path / "c"), tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert set(metrics) == {"smartmem-tiny"}
+    for arm in ("mock", "bm25"):
+        for row in metrics["smartmem-tiny"][arm].values():
+            assert set(row) == {"mean", "lo", "hi", "scored", "ineligible", "failed", "not_run"}
+            assert row["lo"] <= row["mean"] <= row["hi"]
+            assert sum(row[str(state)] for state in Outcome) == len(result.per_query) / 2
+            assert row["ineligible"] > 0  # questions without an answer are counted, not dropped
+    assert (
+        metrics["smartmem-tiny"]["bm25"]["nDCG@10"]["mean"] > metrics["smartmem-tiny"]["mock"]["nDCG@10"]["mean"] + 0.2
+    )
+    assert {(t["arm"], t["metric"]) for t in result.comparisons} == {("mock", m) for m in result.suite.metrics}
+    assert all(t["p_holm"] >= t["p"] for t in result.comparisons)
+
+
+def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    result = run_suite(small_suite(tmp_path / "c"), tmp_path / "run")
+    again = load_run(tmp_path / "run")
+    assert again.metrics == result.metrics
+    assert again.suite == result.suite
+    assert list(again.per_query["nDCG@10"].dropna()) == list(result.per_query["nDCG@10"].dropna())
+    assert again.table() == result.table()
+    (tmp_path / "run" / "curves.json").unlink()
+    with pytest.raises(DataError, match=r"curves\.json is missing"):
+        load_run(tmp_path / "run")
+
+
+def test_the_manifest_says_what_it_takes_to_run_again(tmp_path: Path) -> None:
+    manifest = run_suite(small_suite(tmp_path / "c")).manifest
+    for key in ("git", "locks", "versions", "hardware", "tie_rule", "seed", "wall_s", "peak_memory_mb", "suite"):
+        assert manifest[key], key
+    data = manifest["datasets"]["smartmem-tiny"]
+    assert len(data["sha256"]) == len(data["qrels_sha256"]) == 64
+    mock = next(cell for cell in manifest["cells"] if cell["arm"] == "mock")
+    assert mock["model_fingerprint"]
+    assert mock["spec"]["embedder"]["dim"] == 16
+
+
+def test_a_second_run_computes_nothing_and_a_new_reranker_embeds_nothing(tmp_path: Path) -> None:
+    suite = small_suite(tmp_path / "c")
+    first, second = run_suite(suite), run_suite(suite)
+    assert costs(first)["mock"]["queries_run"] > 100
+    assert [row["queries_run"] for row in costs(second).values()] == [0, 0]
+    assert second.metrics == first.metrics
+    assert all(row["from_cache"] for row in second.latency["smartmem-tiny"].values())
+    reranked = small_suite(
+        tmp_path / "c",
+        baseline="mock",
+        arms=[
+            {"name": "mock", "embedder": {"name": "mock", "dim": 16}, "retriever": "dense"},
+            {
+                "name": "mock+",
+                "embedder": {"name": "mock", "dim": 16},
+                "retriever": "dense",
+                "reranker": "test-backwards",
+                "rerank_top": 5,
+            },
+        ],
+        latency_queries=0,
+    )
+    assert plan(reranked).cells[1].costs is not None
+    before = BackwardsReranker.calls
+    third = run_suite(reranked)
+    assert costs(third)["mock+"]["queries_run"] == 0
+    assert "texts_embedded" not in costs(third)["mock+"]
+    done = BackwardsReranker.calls - before
+    assert done > 100
+    run_suite(reranked)
+    assert BackwardsReranker.calls - before == done
+    run_suite(reranked, resume=False)
+    assert BackwardsReranker.calls - before == 2 * done
+
+
+def test_reranking_changes_the_head_only(tmp_path: Path) -> None:
+    arms = [*ARMS, {"name": "back", "retriever": "bm25", "reranker": "test-backwards", "rerank_top": 4}]
+    frame = run_suite(small_suite(tmp_path / "c", arms=arms, latency_queries=0)).per_query
+    plain, back = (list(frame[frame["arm"] == arm]["hits"]) for arm in ("bm25", "back"))
+    for before, after in zip(plain, back, strict=True):
+        assert list(after[:4]) == list(before[:4])[::-1]
+        assert list(after[4:]) == list(before[4:])
+
+
+def test_a_failed_query_counts_0_and_stays(tmp_path: Path) -> None:
+    arms = [*ARMS, {"name": "flaky", "retriever": {"name": "test-flaky", "word": "the"}}]
+    result = run_suite(small_suite(tmp_path / "c", arms=arms))
+    row = result.metrics["smartmem-tiny"]["flaky"]["nDCG@10"]
+    assert row["failed"] > 0
+    frame = result.per_query
+    failed = frame[(frame["arm"] == "flaky") & (frame["outcome"] == "failed")]
+    assert (failed["nDCG@10"] == 0).all()
+    assert failed["reason"].str.contains("TransientModelError: the model took too long").all()
+    assert row["mean"] < result.metrics["smartmem-tiny"]["bm25"]["nDCG@10"]["mean"]
+    again = run_suite(small_suite(tmp_path / "c", arms=arms))
+    assert costs(again)["flaky"]["queries_run"] >= row["failed"]  # a failure is tried again, never cached
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({"retriever": "psychic"}, "unknown retriever 'psychic'; known are: bm25"),
+        ({"retriever": {"name": "bm25", "k9": 1}}, "takes no option 'k9'"),
+        ({"retriever": "dense"}, "needs an embedder"),
+        ({"retriever": "dense", "embedder": {"name": "onnx", "model": "no-such-model"}}, "no-such-model"),
+    ],
+)
+def test_an_arm_that_cannot_run_is_named_and_the_others_go_on(
+    tmp_path: Path, arm: dict[str, Any], message: str
+) -> None:
+    suite = small_suite(tmp_path / "c", arms=[*ARMS, {"name": "broken"} | arm])
+    shown = str(plan(suite))
+    assert "cannot run" in shown
+    assert message in shown
+    result = run_suite(suite, tmp_path / "run")
+    assert message in result.errors["smartmem-tiny/broken"]
+    row = result.metrics["smartmem-tiny"]["broken"]["nDCG@10"]
+    assert row["mean"] is None
+    assert row["not_run"] == len(result.per_query) / 2
+    assert result.metrics["smartmem-tiny"]["bm25"]["nDCG@10"]["scored"] > 100
+    assert load_run(tmp_path / "run").errors == result.errors
+
+
+def test_documents_as_transcripts_give_nearly_the_same_turns(tmp_path: Path) -> None:
+    session = run_suite(
+        small_suite(tmp_path / "c", arms=ARMS, datasets=[{"name": "smartmem-tiny", "documents": "session"}])
+    )
+    turn = run_suite(small_suite(tmp_path / "c", arms=ARMS))
+    values = [r.metrics["smartmem-tiny"]["bm25"]["recall@5"]["mean"] for r in (session, turn)]
+    assert abs(values[0] - values[1]) < 0.1
+
+
+def test_restricting_to_the_own_conversation_never_returns_another_users_turn(tmp_path: Path) -> None:
+    frame = run_suite(small_suite(tmp_path / "c", arms=ARMS)).per_query
+    for own, hits in zip(frame["conversation_id"], frame["hits"], strict=True):
+        assert all(hit.startswith(f"{own}/") for hit in hits)
+    open_frame = run_suite(
+        small_suite(tmp_path / "c", arms=ARMS, datasets=[{"name": "smartmem-tiny", "restrict": False}])
+    ).per_query
+    pairs = zip(open_frame["conversation_id"], open_frame["hits"], strict=True)
+    assert any(not hit.startswith(f"{own}/") for own, hits in pairs for hit in hits)
+
+
+def test_samples_and_splits_are_chosen_before_anything_runs(tmp_path: Path) -> None:
+    few = run_suite(small_suite(tmp_path / "c", limit_queries=20))
+    assert len(few.per_query) == 40
+    split = [{"name": "smartmem-tiny", "conversations": ["user-101"]}]
+    one = run_suite(small_suite(tmp_path / "c", datasets=split))
+    assert set(one.per_query["conversation_id"]) == {"user-101"}
+    assert one.metrics["smartmem-tiny"]["bm25"]["nDCG@10"]["lo"] is None  # one cluster has no interval
+    with pytest.raises(Unmeasurable, match="no conversation 'user-0'"):
+        run_suite(small_suite(tmp_path / "c", datasets=[{"name": "smartmem-tiny", "conversations": ["user-0"]}]))
+
+
+def test_a_cut_off_that_takes_everything_is_pointed_out(tmp_path: Path) -> None:
+    result = run_suite(small_suite(tmp_path / "c", metrics=["session:recall@20", "recall@5"], arms=ARMS))
+    assert list(result.manifest["saturated"]["smartmem-tiny"]) == ["session:recall@20"]
+
+
+SCRIPT = """
+import os, sys, threading
+from pathlib import Path
+import smartmem.evaluation.cache as cache
+from smartmem.evaluation.runner import run_suite
+from smartmem.rag.registry import create, register
+from tests.support.evaluation import small_suite
+cache._COMMIT_S = 0.0
+@register("retriever", "test-stops")
+class Stops:
+    asked = 0
+    def __init__(self):
+        self.inner = create("retriever", "bm25")
+    def index(self, chunks):
+        self.inner.index(chunks)
+    def retrieve(self, query, k):
+        Stops.asked += 1
+        if Stops.asked == int(os.environ["STOP_AT"]):
+            print("stopped", flush=True)
+            threading.Event().wait()
+        return self.inner.retrieve(query, k)
+arms = [{"name": "stops", "retriever": "test-stops"}]
+suite = small_suite(Path(sys.argv[1]), baseline="stops", arms=arms, latency_queries=0)
+result = run_suite(suite, sys.argv[2])
+print(result.manifest["cells"][0]["costs"]["queries_from_cache"], flush=True)
+"""
+
+
+def test_a_killed_run_goes_on_with_the_next_query(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT, "utf-8")
+
+    def start(stop_at: int, cache: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"STOP_AT": str(stop_at), "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / cache), str(tmp_path / f"run-{cache}")],
+            env=environment, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+
+    killed = start(60, "a")
+    assert killed.stdout is not None
+    assert killed.stdout.readline().strip() == "stopped"
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=30)
+    assert not (tmp_path / "run-a" / "metrics.json").exists()
+    resumed, _ = start(0, "a").communicate(timeout=120)
+    assert int(resumed.strip()) == 59
+    fresh, _ = start(0, "b").communicate(timeout=120)
+    assert int(fresh.strip()) == 0
+    assert load_run(tmp_path / "run-a").metrics == load_run(tmp_path / "run-b").metrics
+
+
+@pytest.mark.parametrize("executor", ["joblib", "dask"])
+def test_processes_give_the_same_figures(tmp_path: Path, executor: str) -> None:
+    here = run_suite(small_suite(tmp_path / "a", latency_queries=0))
+    there = run_suite(small_suite(tmp_path / "b", latency_queries=0, executor=executor, workers=2))
+    assert there.metrics == here.metrics
+    assert there.errors == {}
+
+
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smartmem.evaluation.executors._CONNECT_S", 1.0)
+    suite = small_suite(tmp_path / "c", executor="dask", scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.*is it running"):
+        run_suite(suite)
