@@ -1,6 +1,14 @@
 """Comparators by name; importing this room registers `rules` and `llm`."""
 
-from smartmem.memory import compare_rules
+from smartmem.memory import compare_llm, compare_rules
 from smartmem.memory.compare import Comparator, Comparison, Relation, comparator_names, create_comparator
 
-__all__ = ["Comparator", "Comparison", "Relation", "comparator_names", "compare_rules", "create_comparator"]
+__all__ = [
+    "Comparator",
+    "Comparison",
+    "Relation",
+    "comparator_names",
+    "compare_llm",
+    "compare_rules",
+    "create_comparator",
+]

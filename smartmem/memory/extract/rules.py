@@ -85,6 +85,29 @@ class RulesExtractor:
         )
 
 
+_SELF = regex.compile(
+    r"\b(?:i|i['’](?:m|ve|d|ll)|my|mine|me|we|we['’](?:re|ve)|our|us|myself|call me)\b|我|咱|俺|本人|自己",
+    regex.IGNORECASE,
+)
+
+
+def speaks_of_self(text: str) -> bool:
+    """Whether a message may hold something about its author at all: it speaks of her, asks to remember, or instructs.
+
+    False is certain enough to spare a model the reading; True promises nothing.
+    """
+    masked = mask(text)
+    if _SELF.search(masked):
+        return True
+    for sentence in sentences(masked):
+        known = grammar(language(sentence.text))
+        if known.explicit.search(sentence.text) or known.forget.search(sentence.text) or _standing(sentence, known):
+            return True
+        if dates.names_date(sentence.text) and not _is_question(sentence, known):
+            return True  # "The exam is on 11 December"
+    return False
+
+
 def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> tuple[list[_Found], Intent]:
     """What one sentence says, and what it is about if it says nothing worth keeping."""
     forget = known.forget.search(sentence.text)
