@@ -9,7 +9,7 @@ import sys
 import typer
 
 from smartmem import __version__
-from smartmem.cli import components, data, evaluate, letters, memories, pipeline, setup
+from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, setup
 from smartmem.cli.common import exit_status, print_error, say
 from smartmem.errors import SmartMemError
 
@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 for room in (pipeline, memories, setup):
     room.add_to(app)
+control.add_to(app)
+app.add_typer(control.app, name="memory")
 app.add_typer(letters.jobs, name="jobs")
 app.add_typer(letters.outbox, name="outbox")
 app.add_typer(evaluate.app, name="eval")

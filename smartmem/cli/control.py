@@ -1,0 +1,360 @@
+"""memory: what a user may see and change of what is remembered about them; explain, lineage, reconcile."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smartmem.cli.common import AsJson, Database, SettingsFile, UserId, print_json, print_table, say, workbench
+from smartmem.cli.memories import RecallMode
+from smartmem.errors import ConfigError
+
+if TYPE_CHECKING:
+    from smartmem.workbench import Workbench
+
+app = typer.Typer(no_args_is_help=True, help="One user's memories: list, edit, delete, restore, forget, settings.")
+
+MemoryId = Annotated[str, typer.Argument(help="a memory's id, from `smartmem memory list`")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would change, change nothing")]
+Switch = Annotated[bool | None, typer.Option(help="on or off; left out: as it is")]
+
+
+def add_to(root: typer.Typer) -> None:
+    """Register what stands at the top level."""
+    for command in (explain, lineage, reconcile):
+        root.command()(command)
+
+
+@contextmanager
+def _existing(database: str | None, settings: Any) -> Iterator[Workbench]:
+    with workbench(database, settings, create=False) as bench:
+        yield bench
+
+
+@app.command("list")
+def list_(
+    user: UserId,
+    type: Annotated[list[str] | None, typer.Option("--type", help="constraint, preference, fact or todo_hint")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help="active (default), superseded, deleted …")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="only memories that contain this")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="what held then, e.g. 2026-01-31T00:00:00Z")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="how many")] = 50,
+    offset: Annotated[int, typer.Option("--offset", min=0, help="after so many")] = 0,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """List a user's memories, the newest first, or as they were on a date.
+
+    \b
+    Examples:
+      smartmem memory list --user 1
+      smartmem memory list --user 1 --status superseded --status deleted --json
+    """
+    from smartmem.memory.govern import list_memories
+
+    when = _time(as_of) if as_of else None
+    more: dict[str, Any] = {"statuses": tuple(status)} if status else {}
+    with _existing(database, settings) as bench:
+        page = list_memories(
+            bench.db, user, memory_types=tuple(type or ()), text=text, as_of=when, limit=limit, offset=offset, **more
+        )
+    if json:
+        print_json({"total": page.total, "items": [item.to_json() for item in page.items]})
+        return
+    print_table(
+        f"{page.total} memories",
+        ["id", "type", "status", "since", "memory"],
+        [(i.id, i.memory_type, i.status, f"{i.valid_from:%Y-%m-%d}", i.content) for i in page.items],
+    )
+    if page.next_offset is not None:
+        say(f"more: --offset {page.next_offset}")
+
+
+@app.command()
+def show(
+    id: MemoryId, user: UserId, database: Database = None, settings: SettingsFile = None, json: AsJson = False
+) -> None:
+    """Show one memory whole. Its version is what an edit has to name.
+
+    \b
+    Example:
+      smartmem memory show 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
+    """
+    from smartmem.memory.govern import get_memory
+
+    with _existing(database, settings) as bench:
+        item = get_memory(bench.db, user, id)
+    _print_item(item, json)
+
+
+@app.command()
+def edit(
+    id: MemoryId,
+    user: UserId,
+    version: Annotated[int, typer.Option("--version", help="the version you saw; a newer one is not overwritten")],
+    content: Annotated[str | None, typer.Option("--content", help="the new words")] = None,
+    type: Annotated[str | None, typer.Option("--type", help="the new type")] = None,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Change a memory's words or type; the audit keeps what it was.
+
+    \b
+    Example:
+      smartmem memory edit 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1 --version 1 --content "I eat fish."
+    """
+    from smartmem.memory.govern import edit_memory
+
+    if content is None and type is None:
+        raise ConfigError("nothing to change: give --content or --type")
+    with _existing(database, settings) as bench:
+        item = edit_memory(bench.db, user, id, version=version, content=content, memory_type=type)
+    _print_item(item, json)
+
+
+@app.command()
+def delete(
+    id: MemoryId, user: UserId, database: Database = None, settings: SettingsFile = None, json: AsJson = False
+) -> None:
+    """Delete a memory: it is never recalled again, but can be restored.
+
+    \b
+    Example:
+      smartmem memory delete 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
+    """
+    from smartmem.memory.govern import delete_memory
+
+    with _existing(database, settings) as bench:
+        item = delete_memory(bench.db, user, id)
+    _print_item(item, json)
+
+
+@app.command()
+def restore(
+    id: MemoryId, user: UserId, database: Database = None, settings: SettingsFile = None, json: AsJson = False
+) -> None:
+    """Make a deleted, superseded or expired memory active again.
+
+    \b
+    Example:
+      smartmem memory restore 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
+    """
+    from smartmem.memory.govern import restore_memory
+
+    with _existing(database, settings) as bench:
+        item = restore_memory(bench.db, user, id)
+    _print_item(item, json)
+
+
+@app.command()
+def forget(
+    id: MemoryId,
+    user: UserId,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask; there is no way back")] = False,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Remove a memory for good: its text in audit rows, decisions, jobs, events and vectors too. Says what it emptied.
+
+    \b
+    Example:
+      smartmem memory forget 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1 --yes
+    """
+    from smartmem.memory.forget import forget as forget_memory
+
+    if not yes:
+        typer.confirm(f"Forget memory {id} of user {user} for good?", abort=True)
+    with _existing(database, settings) as bench:
+        done = forget_memory(bench.db, user, id, store=bench.store)
+    if json:
+        print_json(dataclasses.asdict(done))
+        return
+    print_table("emptied", ["what", "count"], [(k, v) for k, v in dataclasses.asdict(done).items() if v is not None])
+
+
+@app.command()
+def expire(
+    user: Annotated[int | None, typer.Option("--user", help="only this user's")] = None,
+    dry_run: DryRun = False,
+    database: Database = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Expire memories whose time has ended; recall leaves them out anyway.
+
+    \b
+    Example:
+      smartmem memory expire --dry-run
+    """
+    from smartmem.memory.govern import expire_memories
+
+    with _existing(database, settings) as bench:
+        count = expire_memories(bench.db, user_id=user, dry_run=dry_run)
+    say(f"{count} memories {'would expire' if dry_run else 'expired'}")
+
+
+@app.command()
+def switches(
+    user: UserId,
+    memory: Switch = None,
+    implicit: Switch = None,
+    sensitive: Switch = None,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Show or set what a user allows: memory at all, memories they did not ask for, sensitive ones.
+
+    \b
+    Examples:
+      smartmem memory switches --user 1
+      smartmem memory switches --user 1 --no-implicit --sensitive
+    """
+    from smartmem.memory.govern import get_settings, set_settings
+
+    changed = (memory, implicit, sensitive) != (None, None, None)
+    with _existing(database, settings) as bench:
+        now = (
+            set_settings(
+                bench.db,
+                user,
+                memory_enabled=memory,
+                implicit_memory_enabled=implicit,
+                sensitive_memory_enabled=sensitive,
+            )
+            if changed
+            else get_settings(bench.db, user)
+        )
+    if json:
+        print_json(dataclasses.asdict(now))
+        return
+    rows = [(name, "on" if on else "off") for name, on in dataclasses.asdict(now).items()]
+    print_table(f"user {user}", ["switch", "is"], rows)
+
+
+@app.command()
+def dedupe(
+    user: UserId,
+    keep: Annotated[str, typer.Option("--keep", help="which one of a group stays: newest or confident")] = "newest",
+    apply: Annotated[bool, typer.Option("--apply", help="archive the others; without it nothing is changed")] = False,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Find memories that say the same and, with --apply, archive all but one of each group.
+
+    \b
+    Example:
+      smartmem memory dedupe --user 1
+    """
+    from smartmem.memory.govern import dedupe as clean_up
+
+    with _existing(database, settings) as bench:
+        groups = clean_up(bench.db, user, keep=keep, dry_run=not apply)
+    if json:
+        print_json([dataclasses.asdict(group) for group in groups])
+        return
+    for group in groups:
+        say(str(group))
+    say(
+        f"{len(groups)} groups of duplicates"
+        + ("" if apply or not groups else "; --apply archives all but one of each")
+    )
+
+
+def explain(
+    query: Annotated[str, typer.Argument(help="what is asked")],
+    user: UserId,
+    mode: Annotated[RecallMode | None, typer.Option("--mode", help="how memories are found  [default: hybrid]")] = None,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Say of every memory of a user why it would be injected for a query, or why not.
+
+    \b
+    Example:
+      smartmem explain --user 1 "What may I not eat?"
+    """
+    from smartmem.memory.explain import explain as account
+
+    with _existing(database, settings) as bench:
+        found = account(bench.recaller, user, query, mode=mode.value if mode else None)
+    if json:
+        print_json(dataclasses.asdict(found))
+        return
+    print_table(
+        "",
+        ["code", "score", "type", "memory", "because"],
+        [(v.code, v.score, v.memory.memory_type, v.memory.content, v.detail) for v in found.verdicts],
+    )
+
+
+def lineage(
+    id: MemoryId, user: UserId, database: Database = None, settings: SettingsFile = None, json: AsJson = False
+) -> None:
+    """Walk a memory's way: message, event, job, decision, memory, audit, vector row.
+
+    \b
+    Example:
+      smartmem lineage 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
+    """
+    from smartmem.memory.explain import lineage as walk
+
+    with _existing(database, settings) as bench:
+        steps = walk(bench.db, user, id, store=bench.store)
+    if json:
+        print_json([dataclasses.asdict(step) for step in steps])
+        return
+    print_table(
+        "",
+        ["stage", "at", "id", "what is known"],
+        [(s.stage, s.at, s.id, ", ".join(f"{k}={v}" for k, v in s.facts.items())) for s in steps],
+    )
+
+
+def reconcile(
+    user: Annotated[int | None, typer.Option("--user", help="only this user's memories")] = None,
+    dry_run: DryRun = False,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Compare memories with the vector store, both ways, and mend the store; says what it mended.
+
+    \b
+    Example:
+      smartmem reconcile --dry-run
+    """
+    with _existing(database, settings) as bench:
+        drift = bench.reconcile(user_id=user, dry_run=dry_run)
+    found = dataclasses.asdict(drift)
+    if json:
+        print_json(found)
+        return
+    print_table("", ["what", "count"], [(k, v) for k, v in found.items() if k not in ("examples", "dry_run")])
+
+
+def _time(text: str) -> dt.datetime:
+    from smartmem.clock import parse_time
+
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise ConfigError(f"time {text!r}: {error}; write e.g. 2026-01-31T00:00:00Z") from None
+
+
+def _print_item(item: Any, json: bool) -> None:
+    if json:
+        print_json(item.to_json())
+    else:
+        print_table("", ["field", "value"], list(item.to_json().items()))
