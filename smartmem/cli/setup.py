@@ -10,7 +10,6 @@ import typer
 
 from smartmem.cli.common import NOT_PASSED, AsJson, Database, SettingsFile, print_json, print_table, say
 from smartmem.errors import ConfigError
-from smartmem.settings import FILE
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,7 +47,7 @@ def doctor(database: Database = None, settings: SettingsFile = None, json: AsJso
 
 
 def init(
-    file: Annotated[Path, typer.Option("--out", help="where to write the settings file")] = Path(FILE),
+    file: Annotated[Path, typer.Option("--out", help="where to write the settings file")] = Path("smartmem.toml"),
     force: Annotated[bool, typer.Option("--force", help="replace a settings file that is there")] = False,
     database: Database = None,
 ) -> None:
