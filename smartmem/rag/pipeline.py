@@ -122,9 +122,10 @@ class Pipeline:
         self.retriever.index(chunks)
         self._sequences.add(chunks)
 
-    def delete(self, document_ids: Sequence[str]) -> None:
-        """Forget documents; unknown ids are no error."""
-        self._delete_chunks([chunk.id for chunk in self._chunks_of(document_ids)])
+    def delete(self, document_ids: Sequence[str], *, filter: Filter | None = None) -> None:
+        """Forget documents (of those, the chunks that pass `filter`); unknown ids are no error."""
+        scope = filter or Filter()
+        self._delete_chunks([chunk.id for chunk in self._chunks_of(document_ids) if scope.matches(chunk.metadata)])
 
     def retrieve(
         self, query: Query | str, k: int | None = None, *, filter: Filter | None = None, trace: bool = False

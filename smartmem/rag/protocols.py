@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -109,10 +109,10 @@ class Corpus(Protocol):
     @property
     def name(self) -> str: ...
 
-    def add(self, documents: Sequence[Document]) -> int:
-        """Ingest; every document's metadata must carry the obligatory fields. Returns the number of chunks."""
+    def add(self, documents: Iterable[Document]) -> int:
+        """Ingest; every document's metadata must carry the obligatory field. Returns the number of chunks."""
         ...
 
-    def search(self, text: str, k: int | None = None, **scope: Scalar | Sequence[Scalar]) -> Retrieval: ...
+    def search(self, text: str | Query, k: int | None = None, **scope: Scalar | Sequence[Scalar]) -> Retrieval: ...
 
-    def delete(self, document_ids: Sequence[str]) -> None: ...
+    def delete(self, document_ids: Sequence[str], **scope: Scalar | Sequence[Scalar]) -> None: ...
