@@ -53,7 +53,9 @@ def _shared_mariadb(server: MariaDBServer) -> str:
     url = _SHARED.get(id(server))
     if url is None:
         url = _SHARED[id(server)] = _migrated(server.create_database())
-    empty(url)
+    database = Database.open(url)
+    empty(database)
+    database.close()
     return url
 
 
@@ -64,12 +66,10 @@ def _migrated(url: str) -> str:
     return url
 
 
-def empty(url: str) -> None:
-    database = Database.open(url)
+def empty(database: Database) -> None:
     with database.begin() as conn:
         for table in reversed(metadata.sorted_tables):
             conn.execute(delete(table))
-    database.close()
 
 
 def clock_of(db: Database) -> ManualClock:

@@ -6,6 +6,7 @@ Used by the crash tests (die at every statement), the contention test and the re
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -132,35 +133,34 @@ def whole(url: str, acks: str) -> None:
     db.close()
 
 
-def recover(url: str) -> None:
-    """An hour later: clients resend what they got no answer for (here: all), and a fresh process drains."""
-    db = Database.open(url, clock=ManualClock(START + dt.timedelta(hours=1)))
+def later(url: str) -> Database:
+    """The database an hour later, when every lease of the story has ended."""
+    return Database.open(url, clock=ManualClock(START + dt.timedelta(hours=1)))
+
+
+def recover(db: Database) -> None:
+    """Clients resend what they got no answer for (here: all), and another process drains."""
     send(db)
     work(db)
-    db.close()
 
 
-def stored(url: str) -> set[str]:
+def stored(db: Database) -> set[str]:
     """Client ids of what is committed."""
-    db = Database.open(url)
     with db.read() as conn:
         found = set(conn.execute(select(chat_messages.c.client_message_id)).scalars())
         asked = conn.execute(select(outbox_messages.c.payload).where(outbox_messages.c.event_type != EXTRACT))
         if any('"by event"' in payload for payload in asked.scalars()):
             found.add("7")
-    db.close()
     return {name for name in found if name}
 
 
-def check(url: str, messages: Sequence[NewMessage] | None = None, *, poison: str = POISON) -> None:
+def check(db: Database, messages: Sequence[NewMessage] | None = None, *, poison: str = POISON) -> None:
     """Each message once; each user message one consumed event and one final job; each success one item and audit
     row; order kept; only legal moves; nothing of what was never committed."""
-    db = Database.open(url)
     with db.read() as conn:
         tables = [chat_messages, outbox_messages, memory_jobs, memory_items, memory_audit_logs, memory_job_events]
         said, events, jobs, items, audits, moves = ([*conn.execute(select(table))] for table in tables)
         talks = {row.id: row for row in conn.execute(select(conversations))}
-    db.close()
     expected = wanted() if messages is None else messages
     assert Counter((m.user_id, m.client_message_id) for m in expected) == Counter(
         (row.user_id, row.client_message_id) for row in said
@@ -194,7 +194,7 @@ def check_moves(jobs: Sequence[Any], moves: Sequence[Any]) -> None:
     for job in jobs:
         chain = by_job[job.id]
         assert all((move.from_status, move.to_status) in LEGAL for move in chain)
-        assert all(a.to_status == b.from_status for a, b in zip(chain, chain[1:], strict=False)), job.id
+        assert all(a.to_status == b.from_status for a, b in itertools.pairwise(chain)), job.id
         assert (chain[0].from_status, chain[-1].to_status) == (None, job.status)
 
 
