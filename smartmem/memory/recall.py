@@ -20,7 +20,7 @@ from sqlalchemy import update
 
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items
-from smartmem.errors import ModelError, ScopeError, StoreError
+from smartmem.errors import ModelError, ScopeError, StoreError, needs
 from smartmem.memory import ranking
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.inject import Injection, Style, render
@@ -90,7 +90,8 @@ class Recalled:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a memory that passed: score, memory_type, content, since, conversation_id, said (the source)."""
-        import pandas as pd
+        with needs("eval"):
+            import pandas as pd
 
         columns = ["score", "memory_type", "content", "since", "conversation_id", "said"]
         rows = [

@@ -169,8 +169,9 @@ def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *
 
 def _rule(clause: Clause, sentence: Sentence, known: Grammar, message: Message) -> Rule | None:
     """The first rule that fits a clause. A date makes a todo of what else were a fact."""
-    dated = dates.names_date(clause.text)
-    if dated and dates.last_day(clause.text, message.occurred_at):
+    limits = [r for r in known.rules if r.kind == MemoryType.CONSTRAINT and r.pattern.search(clause.text)]
+    day = dates.last_day(clause.text, message.occurred_at) if dates.names_date(clause.text) else None
+    if day is not None and not (limits and not known.explicit.search(clause.text)):
         for rule in known.todos:
             if rule.pattern.search(clause.text) and not _personal_date(clause.text):
                 return rule
