@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartmem.errors import IncomparableRuns, Unmeasurable
+from smartmem.errors import IncomparableRuns, Unmeasurable, needs
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
@@ -115,7 +115,8 @@ class Resampler:
         return Interval(mean=theta, lo=lo, hi=hi, queries=len(values), clusters=self.clusters)
 
     def _bca(self, sums: Floats, theta: float) -> tuple[float | None, float | None]:
-        from scipy.special import ndtr, ndtri
+        with needs("eval"):
+            from scipy.special import ndtr, ndtri
 
         if self.clusters < 2:
             return None, None
@@ -177,7 +178,8 @@ class Resampler:
 
     def minimum_detectable_effect(self, difference: Floats, power: float = 0.8) -> float | None:
         """The smallest true difference that a two-sided test on as many conversations finds with this power."""
-        from scipy.stats import t
+        with needs("eval"):
+            from scipy.stats import t
 
         if self.clusters < 2:
             return None

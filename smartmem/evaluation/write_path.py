@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartmem.errors import Unmeasurable
+from smartmem.errors import Unmeasurable, needs
 from smartmem.types import JobStatus
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ def write_path(events: pd.DataFrame, messages: pd.DataFrame | None = None) -> Wr
 def _seconds(values: pd.Series[Any]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     if values.dtype.kind in "iuf":
         return values.to_numpy(dtype=np.float64)
-    import pandas
+    with needs("eval"):
+        import pandas
 
-    moments = pandas.to_datetime(values, utc=True)
+    moments = pandas.to_datetime(values, utc=True, format="ISO8601")
     return np.asarray((moments - pandas.Timestamp(0, tz="UTC")).dt.total_seconds(), dtype=np.float64)
 
 

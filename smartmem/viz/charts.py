@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smartmem.errors import needs
 from smartmem.viz.figures import colours, label, labels
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ def _error(mean: float, lo: float | None, hi: float | None) -> tuple[float, floa
     return max(0.0, mean - (mean if lo is None else lo)), max(0.0, (mean if hi is None else hi) - mean)
 
 
+def _legend(ax: Axes, **options: Any) -> None:
+    """A legend if anything has a label: an empty one would be a warning."""
+    if "handles" in options or ax.get_legend_handles_labels()[0]:
+        ax.legend(**options)
+
+
 def recall_curves(ax: Axes, curves: Mapping[str, Sequence[Row]], title: str = "Recall at k") -> None:
     """`{arm: [{"k", "mean", "lo", "hi"}]}`; the band is the interval."""
     ks: set[int] = set()
@@ -59,8 +66,8 @@ def recall_curves(ax: Axes, curves: Mapping[str, Sequence[Row]], title: str = "R
         ax.set_xticks(sorted(ks), [str(k) for k in sorted(ks)])
         ax.minorticks_off()
     ax.set_ylim(0, 1)
-    ax.set(xlabel="k", ylabel="recall@k", title=title)
-    ax.legend(loc="upper left" if len(curves) < 9 else "center left")
+    ax.set(xlabel="k", ylabel="recall@k", title=label(title, 90))
+    _legend(ax, loc="upper left" if len(curves) < 9 else "center left")
 
 
 def metric_bars(ax: Axes, means: Mapping[str, Row], title: str, unit: str = "") -> None:
@@ -80,7 +87,7 @@ def metric_bars(ax: Axes, means: Mapping[str, Row], title: str, unit: str = "") 
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.14)
     ax.set_xlim(left=0)
-    ax.set(title=title, xlabel=unit)
+    ax.set(title=label(title, 90), xlabel=unit)
 
 
 def category_bars(ax: Axes, bars: Mapping[str, Mapping[str, Row]], title: str) -> None:
@@ -104,8 +111,8 @@ def category_bars(ax: Axes, bars: Mapping[str, Mapping[str, Row]], title: str) -
     ax.set_xticks(range(len(categories)), [f"{label(name, 16)}\nn={sizes[name]}" for name in categories])
     ax.grid(axis="x", visible=False)
     ax.set_ylim(bottom=0)
-    ax.set_title(title)
-    ax.legend(ncols=min(len(bars), 4), loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    ax.set_title(label(title, 90))
+    _legend(ax, ncols=min(len(bars), 4), loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def differences(ax: Axes, rows: Sequence[Row], title: str) -> None:
@@ -123,7 +130,7 @@ def differences(ax: Axes, rows: Sequence[Row], title: str) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    ax.set(title=title, xlabel="difference to the baseline (filled: p < 0.05 after Holm)")
+    ax.set(title=label(title, 90), xlabel="difference to the baseline (filled: p < 0.05 after Holm)")
 
 
 def win_loss(ax: Axes, rows: Sequence[Row], title: str) -> None:
@@ -150,8 +157,8 @@ def win_loss(ax: Axes, rows: Sequence[Row], title: str) -> None:
     ax.invert_yaxis()
     ax.grid(visible=False)
     ax.set_xlim(0, 1)
-    ax.set(title=title, xlabel="share of queries")
-    ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    ax.set(title=label(title, 90), xlabel="share of queries")
+    _legend(ax, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def latency_ecdf(ax: Axes, times: Mapping[str, Sequence[float]], title: str = "Latency of one query") -> None:
@@ -165,8 +172,8 @@ def latency_ecdf(ax: Axes, times: Mapping[str, Sequence[float]], title: str = "L
         ax.step(ordered, share, where="post", color=look["color"], ls=look["linestyle"], label=label(arm))
     ax.set_xscale("log")
     ax.set_ylim(0, 1.02)
-    ax.set(title=title, xlabel="ms (log)", ylabel="share of queries")
-    ax.legend(loc="lower right")
+    ax.set(title=label(title, 90), xlabel="ms (log)", ylabel="share of queries")
+    _legend(ax, loc="lower right")
 
 
 def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") -> None:
@@ -201,7 +208,7 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
         )  # fmt: skip
     ax.set_xscale("log")
     ax.margins(x=0.18, y=0.14)
-    ax.set(title=title, xlabel="ms a query, median (log)", ylabel=score)
+    ax.set(title=label(title, 90), xlabel="ms a query, median (log)", ylabel=score)
 
 
 def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jobs by state") -> None:
@@ -213,14 +220,15 @@ def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jo
     )  # fmt: skip
     ax.set_ylim(bottom=0)
     ax.margins(x=0)
-    ax.set(title=title, xlabel="seconds since the first job", ylabel="jobs")
-    ax.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    ax.set(title=label(title, 90), xlabel="seconds since the first job", ylabel="jobs")
+    _legend(ax, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.18))
 
 
 def memory_timeline(ax: Axes, items: Sequence[Row], title: str = "Memories over time") -> None:
     """`{"label", "start", "end" (None: still valid), "type", "status"}` with datetimes; one bar a memory."""
-    import matplotlib.dates as mdates
-    from matplotlib.patches import Patch
+    with needs("eval"):
+        import matplotlib.dates as mdates
+        from matplotlib.patches import Patch
 
     types = list(dict.fromkeys(str(item["type"]) for item in items))
     palette = {kind: _look(ax, index)["color"] for index, kind in enumerate(types)}
@@ -239,6 +247,6 @@ def memory_timeline(ax: Axes, items: Sequence[Row], title: str = "Memories over 
     ax.xaxis_date()
     ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(ax.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
     ax.grid(axis="y", visible=False)
-    ax.set_title(f"{title} (pale with ×: no longer valid)")
+    ax.set_title(label(f"{title} (pale with ×: no longer valid)", 90))
     handles = [Patch(color=colour, label=kind) for kind, colour in palette.items()]
-    ax.legend(handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    _legend(ax, handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))

@@ -5,12 +5,14 @@ draw(job_states, path.series, title="Jobs by state")
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from smartmem.viz.figures import figure, to_png
 
+_COLOURS = 128  # as a palette, a chart is a third of the size; letters keep their smooth edges
 SIZE = (7.2, 4.0)  # inches, at the style sheet's dpi: the same on every screen, so that outputs can be compared
 
 
@@ -34,7 +36,7 @@ def draw(
     """Call `chart(ax, data, **options)` on fresh axes. `alt` says what can be seen; the title, if nothing is given."""
     with figure(size=size) as (fig, ax):
         chart(ax, data, **options)
-        return Chart(to_png(fig), alt or str(options.get("title", getattr(chart, "__name__", "chart"))))
+        return Chart(_small(to_png(fig)), alt or str(options.get("title", getattr(chart, "__name__", "chart"))))
 
 
 def draw_many(
@@ -49,4 +51,21 @@ def draw_many(
             panel(ax)
         for ax in places[len(panels) :]:
             ax.set_visible(False)
-        return Chart(to_png(fig), alt)
+        return Chart(_small(to_png(fig)), alt)
+
+
+def _small(png: bytes) -> bytes:
+    """The picture with a palette: notebooks are kept in git with their outputs, so bytes count."""
+    from PIL import Image  # matplotlib needs it too
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(_COLOURS).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def timeline(items: Iterable[Any]) -> list[dict[str, Any]]:
+    """Rows for `memory_timeline`, oldest first, from memories as `list_memories` gives them."""
+    return [
+        {"label": i.content, "start": i.valid_from, "end": i.valid_to, "type": i.memory_type, "status": i.status}
+        for i in sorted(items, key=lambda item: (item.valid_from, item.id))
+    ]

@@ -1,0 +1,77 @@
+"""Charts draw without a warning and with labels that any font can show."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from smartmem.viz import (
+    category_bars,
+    differences,
+    figure,
+    frontier,
+    job_states,
+    label,
+    labels,
+    latency_ecdf,
+    memory_timeline,
+    metric_bars,
+    recall_curves,
+    to_png,
+    win_loss,
+)
+from smartmem.viz.figures import cjk_font
+
+ROW = {"mean": 0.5, "lo": 0.4, "hi": 0.6, "queries": 9}
+EMPTY = {"mean": None, "lo": None, "hi": None}
+TEST = {"arm": "臂", "difference": 0.1, "lo": None, "hi": None, "p_holm": None, "wins": 3, "ties": 0, "losses": 0}
+DAY = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+MANY = [f"arm {i}" for i in range(13)]
+CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "recall": (recall_curves, ({name: [{"k": k, **ROW} for k in (1, 5, 10)] for name in MANY},)),
+    "recall empty": (recall_curves, ({"a": []},)),
+    "bars": (metric_bars, ({"混合 arm": ROW, "none": EMPTY}, "标题")),
+    "categories": (category_bars, ({"a": {"x": ROW, "y": ROW}, "b": {"y": ROW}, "c": {}}, "t")),
+    "differences": (differences, ([TEST, TEST | {"p_holm": 0.01, "lo": 0.0, "hi": 0.2}], "t")),
+    "wins": (win_loss, ([TEST, TEST | {"wins": 0, "losses": 0}], "t")),
+    "latency": (latency_ecdf, ({"a": [1.0, 2.0], "b": []},)),
+    "frontier": (frontier, ([{"arm": "a", "ms": 1.0, "score": 0.5, "lo": None, "hi": None}], "t")),
+    "jobs": (job_states, ({"seconds": [0.0, 1.0], "pending": [1.0, 0.0], "success": [0.0, 1.0]},)),
+    "timeline": (
+        memory_timeline,
+        ([{"label": "我住在杭州", "start": DAY, "end": None, "type": "fact", "status": "active"},
+          {"label": "old", "start": DAY, "end": DAY + dt.timedelta(days=9), "type": "fact", "status": "superseded"}],),
+    ),
+    "timeline empty": (memory_timeline, ([],)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_chart_draws_its_edge_cases(name: str) -> None:
+    draw, arguments = CASES[name]
+    with figure() as (fig, ax):
+        draw(ax, *arguments)
+        png = to_png(fig)
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(png) > 2000
+
+
+def test_the_same_figure_gives_the_same_bytes() -> None:
+    images = []
+    for _ in range(2):
+        with figure() as (fig, ax):
+            metric_bars(ax, {"a": ROW}, "t")
+            images.append(to_png(fig))
+    assert images[0] == images[1]
+
+
+def test_labels_show_what_fonts_can_draw_and_stay_different() -> None:
+    assert label("bge-small + BM25") == "bge-small + BM25"
+    assert label("x" * 60, 10) == "x" * 9 + "…"
+    made = labels(["用户甲 1", "用户乙 1", "user"])
+    assert len(set(made)) == 3
+    if cjk_font() is None:
+        assert made[0] == "(zh) 1"
+    else:
+        assert made[0] == "用户甲 1"
+    assert "👋" not in label("hello 👋")
