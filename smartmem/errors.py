@@ -22,6 +22,9 @@ SmartMemError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SmartMemError(Exception):
     """Base of all errors that smartmem raises on purpose."""
@@ -45,6 +48,19 @@ class MissingExtra(ConfigError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"the package {package!r} is not installed: pip install 'smartmem[{extra}]'")
         self.package, self.extra = package, extra
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Imports of an optional package stand inside: a missing one becomes `MissingExtra`, not a traceback.
+
+    >>> with needs("eval"):
+    ...     import json
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra((error.name or str(error)).partition(".")[0], extra) from None
 
 
 class DataError(SmartMemError):
