@@ -30,7 +30,6 @@ app = typer.Typer(
 )
 for room in (pipeline, memories, setup):
     room.add_to(app)
-control.add_to(app)
 app.add_typer(control.app, name="memory")
 app.add_typer(letters.jobs, name="jobs")
 app.add_typer(letters.outbox, name="outbox")

@@ -1,39 +1,24 @@
-"""memory: what a user may see and change of what is remembered about them; explain, lineage, reconcile."""
+"""memory: what a user may see and change of what is remembered about them."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smartmem.cli.common import AsJson, Database, SettingsFile, UserId, print_json, print_table, say, workbench
-from smartmem.cli.memories import RecallMode
 from smartmem.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smartmem.workbench import Workbench
+    pass
 
 app = typer.Typer(no_args_is_help=True, help="One user's memories: list, edit, delete, restore, forget, settings.")
 
 MemoryId = Annotated[str, typer.Argument(help="a memory's id, from `smartmem memory list`")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would change, change nothing")]
 Switch = Annotated[bool | None, typer.Option(help="on or off; left out: as it is")]
-
-
-def add_to(root: typer.Typer) -> None:
-    """Register what stands at the top level."""
-    for command in (explain, lineage, reconcile):
-        root.command()(command)
-
-
-@contextmanager
-def _existing(database: str | None, settings: Any) -> Iterator[Workbench]:
-    with workbench(database, settings, create=False) as bench:
-        yield bench
 
 
 @app.command("list")
@@ -62,7 +47,7 @@ def list_(
 
     when = _time(as_of) if as_of else None
     more: dict[str, Any] = {"statuses": tuple(status)} if status else {}
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         page = list_memories(
             bench.db, user, memory_types=tuple(type or ()), text=text, as_of=when, limit=limit, offset=offset, **more
         )
@@ -90,7 +75,7 @@ def show(
     """
     from smartmem.memory.govern import get_memory
 
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         item = get_memory(bench.db, user, id)
     _print_item(item, json)
 
@@ -116,7 +101,7 @@ def edit(
 
     if content is None and type is None:
         raise ConfigError("nothing to change: give --content or --type")
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         item = edit_memory(bench.db, user, id, version=version, content=content, memory_type=type)
     _print_item(item, json)
 
@@ -133,7 +118,7 @@ def delete(
     """
     from smartmem.memory.govern import delete_memory
 
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         item = delete_memory(bench.db, user, id)
     _print_item(item, json)
 
@@ -150,7 +135,7 @@ def restore(
     """
     from smartmem.memory.govern import restore_memory
 
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         item = restore_memory(bench.db, user, id)
     _print_item(item, json)
 
@@ -174,7 +159,7 @@ def forget(
 
     if not yes:
         typer.confirm(f"Forget memory {id} of user {user} for good?", abort=True)
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         done = forget_memory(bench.db, user, id, store=bench.store)
     if json:
         print_json(dataclasses.asdict(done))
@@ -197,7 +182,7 @@ def expire(
     """
     from smartmem.memory.govern import expire_memories
 
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         count = expire_memories(bench.db, user_id=user, dry_run=dry_run)
     say(f"{count} memories {'would expire' if dry_run else 'expired'}")
 
@@ -222,7 +207,7 @@ def switches(
     from smartmem.memory.govern import get_settings, set_settings
 
     changed = (memory, implicit, sensitive) != (None, None, None)
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         now = (
             set_settings(
                 bench.db,
@@ -258,7 +243,7 @@ def dedupe(
     """
     from smartmem.memory.govern import dedupe as clean_up
 
-    with _existing(database, settings) as bench:
+    with workbench(database, settings, create=False) as bench:
         groups = clean_up(bench.db, user, keep=keep, dry_run=not apply)
     if json:
         print_json([dataclasses.asdict(group) for group in groups])
@@ -269,79 +254,6 @@ def dedupe(
         f"{len(groups)} groups of duplicates"
         + ("" if apply or not groups else "; --apply archives all but one of each")
     )
-
-
-def explain(
-    query: Annotated[str, typer.Argument(help="what is asked")],
-    user: UserId,
-    mode: Annotated[RecallMode | None, typer.Option("--mode", help="how memories are found  [default: hybrid]")] = None,
-    database: Database = None,
-    settings: SettingsFile = None,
-    json: AsJson = False,
-) -> None:
-    """Say of every memory of a user why it would be injected for a query, or why not.
-
-    \b
-    Example:
-      smartmem explain --user 1 "What may I not eat?"
-    """
-    from smartmem.memory.explain import explain as account
-
-    with _existing(database, settings) as bench:
-        found = account(bench.recaller, user, query, mode=mode.value if mode else None)
-    if json:
-        print_json(dataclasses.asdict(found))
-        return
-    print_table(
-        "",
-        ["code", "score", "type", "memory", "because"],
-        [(v.code, v.score, v.memory.memory_type, v.memory.content, v.detail) for v in found.verdicts],
-    )
-
-
-def lineage(
-    id: MemoryId, user: UserId, database: Database = None, settings: SettingsFile = None, json: AsJson = False
-) -> None:
-    """Walk a memory's way: message, event, job, decision, memory, audit, vector row.
-
-    \b
-    Example:
-      smartmem lineage 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
-    """
-    from smartmem.memory.explain import lineage as walk
-
-    with _existing(database, settings) as bench:
-        steps = walk(bench.db, user, id, store=bench.store)
-    if json:
-        print_json([dataclasses.asdict(step) for step in steps])
-        return
-    print_table(
-        "",
-        ["stage", "at", "id", "what is known"],
-        [(s.stage, s.at, s.id, ", ".join(f"{k}={v}" for k, v in s.facts.items())) for s in steps],
-    )
-
-
-def reconcile(
-    user: Annotated[int | None, typer.Option("--user", help="only this user's memories")] = None,
-    dry_run: DryRun = False,
-    database: Database = None,
-    settings: SettingsFile = None,
-    json: AsJson = False,
-) -> None:
-    """Compare memories with the vector store, both ways, and mend the store; says what it mended.
-
-    \b
-    Example:
-      smartmem reconcile --dry-run
-    """
-    with _existing(database, settings) as bench:
-        drift = bench.reconcile(user_id=user, dry_run=dry_run)
-    found = dataclasses.asdict(drift)
-    if json:
-        print_json(found)
-        return
-    print_table("", ["what", "count"], [(k, v) for k, v in found.items() if k not in ("examples", "dry_run")])
 
 
 def _time(text: str) -> dt.datetime:

@@ -1,4 +1,4 @@
-"""recall: what the assistant would remember, with scores and sources."""
+"""recall, explain, lineage, reconcile: what the assistant would remember, why, and where it came from."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ class RecallMode(StrEnum):
     HYBRID = "hybrid"
 
 
+MemoryId = Annotated[str, typer.Argument(help="a memory's id, from `smartmem memory list`")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the commands at the top level."""
-    app.command()(recall)
+    for command in (recall, explain, lineage, reconcile):
+        app.command()(command)
 
 
 def recall(
@@ -79,6 +83,79 @@ def recall(
             say(f"note: {turns.fallback_reason}")
     if not (memories and memories.items) and not (turns and turns.hits):
         say(f"nothing found for user {user}; `smartmem status` shows what is stored")
+
+
+def explain(
+    query: Annotated[str, typer.Argument(help="what is asked")],
+    user: UserId,
+    mode: Annotated[RecallMode | None, typer.Option("--mode", help="how memories are found  [default: hybrid]")] = None,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Say of every memory of a user why it would be injected for a query, or why not.
+
+    \b
+    Example:
+      smartmem explain --user 1 "What may I not eat?"
+    """
+    from smartmem.memory.explain import explain as account
+
+    with workbench(database, settings, create=False) as bench:
+        found = account(bench.recaller, user, query, mode=mode.value if mode else None)
+    if json:
+        print_json(dataclasses.asdict(found))
+        return
+    print_table(
+        "",
+        ["code", "score", "type", "memory", "because"],
+        [(v.code, v.score, v.memory.memory_type, v.memory.content, v.detail) for v in found.verdicts],
+    )
+
+
+def lineage(
+    id: MemoryId, user: UserId, database: Database = None, settings: SettingsFile = None, json: AsJson = False
+) -> None:
+    """Walk a memory's way: message, event, job, decision, memory, audit, vector row.
+
+    \b
+    Example:
+      smartmem lineage 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
+    """
+    from smartmem.memory.explain import lineage as walk
+
+    with workbench(database, settings, create=False) as bench:
+        steps = walk(bench.db, user, id, store=bench.store)
+    if json:
+        print_json([dataclasses.asdict(step) for step in steps])
+        return
+    print_table(
+        "",
+        ["stage", "at", "id", "what is known"],
+        [(s.stage, s.at, s.id, ", ".join(f"{k}={v}" for k, v in s.facts.items())) for s in steps],
+    )
+
+
+def reconcile(
+    user: Annotated[int | None, typer.Option("--user", help="only this user's memories")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, change nothing")] = False,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Compare memories with the vector store, both ways, and mend the store; says what it mended.
+
+    \b
+    Example:
+      smartmem reconcile --dry-run
+    """
+    with workbench(database, settings, create=False) as bench:
+        drift = bench.reconcile(user_id=user, dry_run=dry_run)
+    found = dataclasses.asdict(drift)
+    if json:
+        print_json(found)
+        return
+    print_table("", ["what", "count"], [(k, v) for k, v in found.items() if k not in ("examples", "dry_run")])
 
 
 def _print_memories(found: Any) -> None:

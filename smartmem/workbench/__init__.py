@@ -13,43 +13,34 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import threading
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from smartmem.chat import history
-from smartmem.chat.importers import read_messages, scan
 from smartmem.clock import Clock
 from smartmem.db.engine import Database
-from smartmem.db.tables import chat_messages, memory_items, memory_job_events, memory_jobs
-from smartmem.errors import ConfigError, ScopeError, StoreUnavailable
+from smartmem.errors import ConfigError, StoreUnavailable
 from smartmem.jobs.queue import JobQueue
 from smartmem.memory.recall import Mode, Recalled, Recaller
 from smartmem.memory.sync import Drift, reconcile
 from smartmem.outbox.queue import OutboxQueue
-from smartmem.progress import bar
-from smartmem.rag.embed import CachedEmbedder
-from smartmem.rag.models import cache_dir
-from smartmem.rag.pipeline import Pipeline
-from smartmem.rag.presets import preset
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.registry import create
-from smartmem.rag.types import Document, Retrieval
+from smartmem.rag.types import Retrieval
 from smartmem.settings import Settings
+from smartmem.workbench.importing import import_file
+from smartmem.workbench.reading import job_history, memory_latency, status
 from smartmem.workbench.reports import DrainReport, ImportReport, JobHistory, Status, TurnHit, TurnHits
 from smartmem.workbench.running import Runner, until_told
+from smartmem.workbench.turns import TurnSearch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["DrainReport", "ImportReport", "JobHistory", "Status", "TurnHit", "TurnHits", "Workbench"]
-
-IMPORT_BATCH = 500
 
 
 class Workbench:
@@ -60,7 +51,7 @@ class Workbench:
         self.jobs = JobQueue(db, settings.jobs)
         self.outbox = OutboxQueue(db, settings.outbox)
         self.runner = Runner(self)
-        self._caches: dict[str, CachedEmbedder] = {}
+        self._turns = TurnSearch(db)
 
     @classmethod
     def open(
@@ -117,8 +108,7 @@ class Workbench:
             part = self.__dict__.pop(name, None)
             if hasattr(part, "close"):
                 part.close()
-        while self._caches:
-            self._caches.popitem()[1].close()
+        self._turns.close()
         self.db.close()
 
     # --- components, made when first asked for ------------------------------------------------------------------
@@ -144,13 +134,6 @@ class Workbench:
         elif spec.get("name") == "milvus" and "uri" not in spec:
             spec.setdefault("path", str(self._beside("milvus")))
         return spec
-
-    def _cached(self, spec: Any) -> Embedder:
-        """An embedder behind the cache of vectors that all databases of this user share; kept open until close()."""
-        key = repr(spec)
-        if key not in self._caches:
-            self._caches[key] = CachedEmbedder(spec, str(cache_dir() / "vectors.db"))
-        return self._caches[key]
 
     def _beside(self, suffix: str) -> Path:
         """A place for vectors: beside an SQLite database under its name, else in the current folder."""
@@ -195,52 +178,7 @@ class Workbench:
         The file is read to its end first: a bad record raises `DataError` and nothing is written. A message without
         a time is given the time of the import.
         """
-        started = time.perf_counter()
-        summary = scan(file, format)
-        added = present = events = 0
-        now = self.db.now()
-        batch: list[history.NewMessage] = []
-        refused: list[str] = []
-        with bar("importing", summary.messages, "msg") as shown:
-
-            def write() -> None:
-                nonlocal added, present, events
-                for message, done in zip(batch, history.append_messages(self.db, batch), strict=True):
-                    if isinstance(done, history.Appended):
-                        added += done.created
-                        present += not done.created
-                        events += done.event_id is not None
-                    else:
-                        refused.append(f"{message.conversation_id}/{message.client_message_id}: {done}")
-                shown.update(len(batch))
-                batch.clear()
-
-            for message in read_messages(file, format, scanned=True):
-                batch.append(
-                    history.NewMessage(
-                        user_id=message.user_id,
-                        conversation_id=message.conversation_id,
-                        role=message.role,
-                        content=message.content,
-                        occurred_at=message.occurred_at or now,
-                        client_message_id=message.client_message_id,
-                        speaker=message.speaker,
-                    )
-                )
-                if len(batch) >= IMPORT_BATCH:
-                    write()
-            write()
-        return ImportReport(
-            file=str(file),
-            format=format,
-            read=summary.messages,
-            conversations=summary.conversations,
-            added=added,
-            present=present,
-            events=events,
-            refused=tuple(refused),
-            seconds=time.perf_counter() - started,
-        )
+        return import_file(self.db, file, format)
 
     def drain(self, *, workers: int | None = None, wait: bool = True) -> DrainReport:
         """Relay events and work jobs until nothing is left; with `wait`, also those that wait for another try."""
@@ -278,20 +216,7 @@ class Workbench:
 
         Indexes the user's messages first; vectors come from the cache after the first time.
         """
-        if user_id <= 0:
-            raise ScopeError(
-                f"searching turns needs a user: user_id = {user_id}; turns are never searched across users"
-            )
-        turns = history.messages(self.db, user_id=user_id)
-        wanted = {**self.settings.chat_search, **spec}
-        full = {**preset(str(wanted.pop("preset"))), **wanted, "k": k} if "preset" in wanted else {**wanted, "k": k}
-        cached = {"embedder": self._cached(full["embedder"])} if "embedder" in full else {}
-        pipeline = Pipeline.from_spec(full, **cached)
-        try:
-            pipeline.ingest(_turn_document(turn) for turn in turns if turn.content.strip())
-            return pipeline.retrieve(query, trace=trace)
-        finally:
-            pipeline.close()
+        return self._turns.search(user_id, query, k, {**self.settings.chat_search, **spec}, trace=trace)
 
     def messages(self, user_id: int) -> list[history.Message]:
         """The stored messages of one user, by time."""
@@ -299,78 +224,15 @@ class Workbench:
 
     def status(self) -> Status:
         """States of events, jobs, memories and vectors, depth and age of what waits."""
-        events, jobs = self.outbox.depth(), self.jobs.depth()
-        item = memory_items.c
-        with self.db.read() as conn:
-            messages = conn.execute(select(func.count()).select_from(chat_messages)).scalar_one()
-            memories = _counts(conn.execute(select(item.status, func.count()).group_by(item.status)).all())
-            vectors = _counts(conn.execute(select(item.vector_status, func.count()).group_by(item.vector_status)).all())
-        ages = [age for age in (events.oldest_age_s, jobs.oldest_age_s) if age is not None]
-        return Status(
-            database=self.database_name,
-            messages=messages,
-            events=events.by_status,
-            jobs=jobs.by_status,
-            memories=memories,
-            vectors=vectors,
-            unfinished=events.unfinished + jobs.unfinished,
-            oldest_age_s=max(ages, default=None),
-            dead_events=events.dead,
-            dead_jobs=jobs.dead,
-        )
+        return status(self.db, self.outbox, self.jobs)
 
     def job_history(self) -> JobHistory:
         """Every state change of every job: throughput and latency charts come from it."""
-        event, job = memory_job_events.c, memory_jobs.c
-        wanted = (
-            select(
-                event.job_id,
-                job.job_type,
-                job.user_id,
-                event.from_status,
-                event.to_status,
-                event.at,
-                event.attempt,
-                event.worker_id,
-                event.reason,
-            )
-            .join_from(memory_job_events, memory_jobs, event.job_id == job.id)
-            .order_by(event.id)
-        )
-        with self.db.read() as conn:
-            return JobHistory(rows=[dict(row._mapping) for row in conn.execute(wanted)])
+        return job_history(self.db)
 
     def memory_latency(self) -> pd.DataFrame:
         """One row a memory that came from a message: when each was committed (`message_at`, `memory_at`, UTC)."""
-        import pandas as pd
-
-        message, item = chat_messages.c, memory_items.c
-        wanted = select(message.created_at, item.created_at).join_from(
-            memory_items, chat_messages, item.source_message_id == message.id
-        )
-        with self.db.read() as conn:
-            rows = [tuple(row) for row in conn.execute(wanted)]
-        return pd.DataFrame(rows, columns=["message_at", "memory_at"])
-
-
-def _turn_document(turn: history.Message) -> Document:
-    return Document(
-        id=turn.id,
-        text=turn.content,
-        metadata={
-            "user_id": turn.user_id,
-            "conversation_id": turn.conversation_id,
-            "session_id": turn.conversation_id,
-            "turn": turn.seq,
-            "speaker": turn.speaker or turn.role,
-            "date": turn.occurred_at.strftime("%d %B %Y"),
-            "occurred_at": turn.occurred_at.isoformat(),
-        },
-    )
-
-
-def _counts(rows: Any) -> Mapping[str, int]:
-    return dict(rows)
+        return memory_latency(self.db)
 
 
 def must_exist(url: str) -> None:

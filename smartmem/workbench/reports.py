@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from smartmem.errors import needs
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,7 +25,8 @@ class _Report:
 
     def to_frame(self) -> pd.DataFrame:
         """One row, one column a field."""
-        import pandas as pd
+        with needs("eval"):
+            import pandas as pd
 
         return pd.DataFrame([{name: _cell(value) for name, value in self.to_dict().items()}])
 
@@ -94,7 +97,8 @@ class Status(_Report):
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a frame."""
-        import pandas as pd
+        with needs("eval"):
+            import pandas as pd
 
         return pd.DataFrame(self.rows(), columns=["what", "state", "count"])
 
@@ -139,7 +143,8 @@ class TurnHits:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a turn."""
-        import pandas as pd
+        with needs("eval"):
+            import pandas as pd
 
         columns = [field.name for field in dataclasses.fields(TurnHit)]
         return pd.DataFrame([dataclasses.asdict(hit) for hit in self.hits], columns=columns)
@@ -158,17 +163,22 @@ class JobHistory:
 
     def to_frame(self) -> pd.DataFrame:
         """Columns job_id, job_type, user_id, from_status, to_status, at (UTC), attempt, worker_id, reason."""
-        import pandas as pd
+        with needs("eval"):
+            import pandas as pd
 
         columns = ["job_id", "job_type", "user_id", "from_status", "to_status", "at", "attempt", "worker_id", "reason"]
         frame = pd.DataFrame([dict(row) for row in self.rows], columns=columns)
         return frame.assign(at=pd.to_datetime(frame["at"], utc=True))
 
     def changes(self) -> pd.DataFrame:
-        """How often each change of state happened: columns job_type, change (`pending → processing`), reason, times."""
+        """How often each change of state happened: columns job_type, change (`pending → processing`), reason, times.
+
+        Of a reason only what stands before the first colon, for what follows it differs from job to job.
+        """
         frame = self.to_frame()
         frame["change"] = frame["from_status"].fillna("(new)") + " → " + frame["to_status"]
-        counted = frame.fillna({"reason": ""}).groupby(["job_type", "change", "reason"], sort=True)
+        frame["reason"] = frame["reason"].fillna("").astype(str).str.split(":").str[0]
+        counted = frame.groupby(["job_type", "change", "reason"], sort=True)
         return counted.size().reset_index(name="times")
 
     def _repr_html_(self) -> str:

@@ -1,0 +1,72 @@
+"""Search of one user's chat turns, with the vectors of turns kept in a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from smartmem.chat import history
+from smartmem.db.engine import Database
+from smartmem.errors import ScopeError
+from smartmem.rag.embed import CachedEmbedder
+from smartmem.rag.models import cache_dir
+from smartmem.rag.pipeline import Pipeline
+from smartmem.rag.presets import preset
+from smartmem.rag.types import Document, Retrieval
+
+
+class TurnSearch:
+    """Indexes a user's messages and searches them. Close it: it keeps its embedders open."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._embedders: dict[str, CachedEmbedder] = {}
+
+    def search(self, user_id: int, query: str, k: int, spec: Mapping[str, Any], *, trace: bool) -> Retrieval:
+        """The best `k` turns by a pipeline specification; with `trace`, what each stage did.
+
+        Raises `ScopeError` without a user.
+        """
+        if user_id <= 0:
+            raise ScopeError(
+                f"searching turns needs a user: user_id = {user_id}; turns are never searched across users"
+            )
+        turns = history.messages(self._db, user_id=user_id)
+        wanted = dict(spec)
+        base = preset(str(wanted.pop("preset"))) if "preset" in wanted else {}
+        full = {**base, **wanted, "k": k}
+        cached = {"embedder": self._cached(full["embedder"])} if "embedder" in full else {}
+        pipeline = Pipeline.from_spec(full, **cached)
+        try:
+            pipeline.ingest(_document(turn) for turn in turns if turn.content.strip())
+            return pipeline.retrieve(query, trace=trace)
+        finally:
+            pipeline.close()
+
+    def close(self) -> None:
+        """Close the embedders' caches."""
+        while self._embedders:
+            self._embedders.popitem()[1].close()
+
+    def _cached(self, spec: Any) -> CachedEmbedder:
+        """An embedder behind the cache of vectors that all databases of this user of the machine share."""
+        key = repr(spec)
+        if key not in self._embedders:
+            self._embedders[key] = CachedEmbedder(spec, str(cache_dir() / "vectors.db"))
+        return self._embedders[key]
+
+
+def _document(turn: history.Message) -> Document:
+    return Document(
+        id=turn.id,
+        text=turn.content,
+        metadata={
+            "user_id": turn.user_id,
+            "conversation_id": turn.conversation_id,
+            "session_id": turn.conversation_id,
+            "turn": turn.seq,
+            "speaker": turn.speaker or turn.role,
+            "date": turn.occurred_at.strftime("%d %B %Y"),
+            "occurred_at": turn.occurred_at.isoformat(),
+        },
+    )
