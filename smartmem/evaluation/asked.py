@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartmem.errors import MissingExtra, Unmeasurable
+from smartmem.errors import Unmeasurable, needs
 from smartmem.evaluation.datasets import Dataset
 from smartmem.evaluation.datasets.records import turn_key
 from smartmem.evaluation.stats import Resampler
@@ -33,10 +33,8 @@ def ask_memories(
     memory's place (0: none). A question without an answer has `hit` NaN: what counts there is `injected`, the number
     of memories that passed.
     """
-    try:
+    with needs("eval"):
         import pandas
-    except ImportError:
-        raise MissingExtra("pandas", "eval") from None
     users = {talk.id: talk.user_id for talk in dataset.conversations}
     turn_of = {
         message.id: turn_key(talk, message.client_message_id)
@@ -72,11 +70,11 @@ def rates(frame: pd.DataFrame, column: str, by: str | None = None) -> dict[str, 
     Rows without a value are left out. Raises `Unmeasurable` when none has one.
     """
     known = frame[frame[column].notna()]
+    if not len(known):
+        raise Unmeasurable(f"no row has a value in {column!r}")
     groups = [("all", known)] if by is None else [(str(name), part) for name, part in known.groupby(by, sort=True)]
     out = {}
     for name, part in groups:
         made = Resampler([str(user) for user in part["user_id"]]).interval(part[column].to_numpy(dtype=np.float64))
         out[name] = {"mean": made.mean, "lo": made.lo, "hi": made.hi, "queries": made.queries}
-    if not out:
-        raise Unmeasurable(f"no row has a value in {column!r}")
     return out

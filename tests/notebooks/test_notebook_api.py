@@ -1,0 +1,103 @@
+"""What notebooks hold in their hands: charts, tables of every answer, questions asked of a memory store."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import smartmem
+from smartmem.clock import UTC
+from smartmem.errors import Unmeasurable
+from smartmem.evaluation.asked import ask_memories, rates
+from smartmem.evaluation.datasets.registry import find_files, load_dataset
+from smartmem.memory.govern import list_memories
+from smartmem.viz import job_states, memory_timeline, metric_bars
+from smartmem.viz.notebook import Chart, draw, draw_many, timeline
+from smartmem.workbench import JobHistory, TurnHits, Workbench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    with smartmem.open(f"sqlite:///{tmp_path_factory.mktemp('api')}/api.db", embedder={"name": "mock"}) as made:
+        made.append(user_id=1, conversation_id="c<1>", role="user", content="I live in <b>Leeds</b> now.")
+        made.import_file(find_files("smartmem-tiny")["data/tiny"] / "dialogues.jsonl", "tiny")
+        made.drain()
+        yield made
+
+
+def size(chart: Chart) -> tuple[int, int]:
+    return int.from_bytes(chart.png[16:20]), int.from_bytes(chart.png[20:24])
+
+
+def test_a_chart_is_a_png_of_fixed_size_with_words() -> None:
+    means = {"a": {"mean": 0.5, "lo": 0.4, "hi": 0.6}}
+    chart = draw(metric_bars, means, title="Means")
+    data, metadata = chart._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert size(chart) == (936, 520)
+    assert (repr(chart), metadata["image/png"]) == ("Chart('Means')", {"alt": "Means"})
+    assert draw(metric_bars, means, title="Means").png == chart.png
+
+
+def test_panels_fill_a_grid_and_leave_the_rest_empty() -> None:
+    def panel(ax: object) -> None:
+        metric_bars(ax, {"a": {"mean": 0.5, "lo": 0.4, "hi": 0.6}}, "Means")  # type: ignore[arg-type]
+
+    assert size(draw_many(panel, panel, panel, alt="three", columns=2)) == (936, 520)
+    assert size(draw_many(panel, alt="one", size=(4, 3))) == (520, 390)
+
+
+def test_every_answer_is_a_table(bench: Workbench) -> None:
+    found = bench.recall(1, "Where do I live?")
+    assert list(found.to_frame()["conversation_id"]) == ["c<1>"]
+    for answer in (bench, bench.status(), bench.drain(), found, bench.job_history()):
+        html = answer._repr_html_()
+        assert "<table" in html
+        assert "<b>Leeds" not in html, "text of a message is text, never markup"
+    imported = bench.import_file(find_files("smartmem-tiny")["data/tiny"] / "dialogues.jsonl", "tiny")
+    assert imported.to_frame().loc[0, "added"] == 0
+
+
+def test_turn_hits_say_why_a_stage_was_left_out() -> None:
+    hits = TurnHits(query="a < b", hits=(), ms=1.0, fallback_reason="rerank failed & gone")
+    assert "a &lt; b" in hits._repr_html_()
+    assert "failed &amp; gone" in hits._repr_html_()
+    assert "speaker" in hits.to_frame()
+
+
+def test_changes_of_state_are_counted_by_the_kind_of_reason(bench: Workbench) -> None:
+    at = dt.datetime(2026, 1, 1, tzinfo=UTC)
+    row = {"job_type": "extract", "user_id": 1, "at": at, "attempt": 1, "worker_id": "w", "from_status": "processing"}
+    rows = [{**row, "job_id": i, "to_status": "failed", "reason": f"Timeout: after {i} s"} for i in (1, 2)]
+    assert JobHistory(rows=rows).changes().values.tolist() == [["extract", "processing → failed", "Timeout", 2]]
+    assert bench.job_history().changes()["times"].sum() == len(bench.job_history().rows)
+    assert len(JobHistory().changes()) == 0
+
+
+def test_a_timeline_is_drawn_from_listed_memories(bench: Workbench) -> None:
+    rows = timeline(list_memories(bench.db, 101, statuses=()).items)
+    assert [row["start"] for row in rows] == sorted(row["start"] for row in rows)
+    assert draw(memory_timeline, rows).alt == "memory_timeline"
+
+
+def test_questions_asked_of_memories(bench: Workbench) -> None:
+    dataset = load_dataset("smartmem-tiny", limit=3)
+    frame = ask_memories(dataset, lambda user, text: bench.recall(user, text, mode="legacy"), bench.messages)
+    assert len(frame) == len(dataset.queries)
+    assert frame["hit"].isna().equals(frame["no_answer"])
+    assert (frame["rank"].gt(0) == frame["hit"].eq(1.0)).all()
+    assert frame["hit"].sum() > 0
+    overall = rates(frame, "hit")["all"]
+    assert overall["lo"] <= overall["mean"] <= overall["hi"]
+    assert overall["queries"] == int(frame["hit"].notna().sum())
+    assert sum(row["queries"] for row in rates(frame, "hit", by="category").values()) == overall["queries"]
+    with pytest.raises(Unmeasurable, match="hit"):
+        rates(frame.assign(hit=float("nan")), "hit")
+
+
+def test_an_area_chart_needs_only_counts(tmp_path: Path) -> None:
+    chart = draw(job_states, {"seconds": [0.0, 1.0], "pending": [1.0, 0.0], "success": [0.0, 1.0]}, alt="one job")
+    assert chart.alt == "one job"
