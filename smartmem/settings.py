@@ -133,7 +133,7 @@ class WebRagSettings(_Section):
     results: int = Field(8, ge=1, le=20, description="results asked for each sub-query")
     pages: int = Field(8, ge=1, description="pages fetched for a question")
     budget_s: float = Field(20.0, gt=0, description="for search and fetch together")
-    chunker: dict[str, Any] = {"name": "sentence"}
+    chunker: dict[str, Any] = {"name": "sentence", "size": 300}
     retriever: dict[str, Any] = {"name": "hybrid"}
     reranker: dict[str, Any] = {"name": "none"}
     candidates: int = Field(30, ge=1)

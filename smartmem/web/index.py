@@ -1,7 +1,7 @@
 """Pages of one session, searchable until the session has been idle for its time to live.
 
-Each session has components of its own, and every chunk carries its session_id, which every search filters by: nothing
-of one session is in another's index, and if it were, the filter would not let it through.
+Each session has a `web` corpus of its own, and every chunk carries its session_id, which that corpus insists on:
+nothing of one session is in another's index, and if it were, the filter would not let it through.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from smartmem.clock import Clock
 from smartmem.errors import ScopeError
+from smartmem.rag.corpus import WebCorpus
 from smartmem.rag.pipeline import Pipeline
-from smartmem.rag.types import Document, Filter, Query, Retrieval
+from smartmem.rag.types import Document, Retrieval
 from smartmem.text import sha256
 from smartmem.types import Scalar
 from smartmem.web.types import Page
@@ -23,7 +24,7 @@ from smartmem.web.urls import canonical
 
 @dataclass(slots=True)
 class _Session:
-    pipeline: Pipeline
+    corpus: WebCorpus
     last_used: float
     pages: dict[str, Page] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,7 +60,7 @@ class SessionIndex:
                 if digest not in texts:
                     texts.add(digest)
                     documents.append(_document(session_id, query_id, page, rank))
-            count = session.pipeline.ingest(documents)
+            count = session.corpus.add(documents)
             for page, _ in pages:
                 session.pages[canonical(page.url)] = page
         return count
@@ -68,14 +69,14 @@ class SessionIndex:
         """The best `k` chunks of this session. Raises `ModelError` and `StoreError` kinds."""
         session = self._session(session_id)
         with session.lock:
-            return session.pipeline.retrieve(Query(text=text, filter=Filter.where(session_id=session_id)), k)
+            return session.corpus.search(text, k, session_id=session_id)
 
     def drop(self, session_id: str) -> None:
         """Forget a session; an unknown one is no error."""
         with self._lock:
             gone = self._sessions.pop(_scope(session_id), None)
         if gone:
-            gone.pipeline.close()
+            gone.corpus.pipeline.close()
 
     def sessions(self) -> list[str]:
         """The sessions that are held now, the one idle longest first."""
@@ -89,17 +90,17 @@ class SessionIndex:
             self._expire()
             session = self._sessions.get(session_id)
             if session is None:
-                session = self._sessions[session_id] = _Session(self._make(), 0.0)
+                session = self._sessions[session_id] = _Session(WebCorpus(self._make()), 0.0)
             session.last_used = self._clock.now().timestamp()
             self._sessions.move_to_end(session_id)
             while len(self._sessions) > self._max:
-                self._sessions.popitem(last=False)[1].pipeline.close()
+                self._sessions.popitem(last=False)[1].corpus.pipeline.close()
             return session
 
     def _expire(self) -> None:
         oldest = self._clock.now().timestamp() - self._ttl_s
         for session_id in [s for s, held in self._sessions.items() if held.last_used < oldest]:
-            self._sessions.pop(session_id).pipeline.close()
+            self._sessions.pop(session_id).corpus.pipeline.close()
 
 
 def _scope(session_id: str) -> str:
