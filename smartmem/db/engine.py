@@ -45,6 +45,7 @@ RETRIES = 8
 IDLE_CHECK_S = 1.0
 
 _WRITE = "smartmem_write"
+_PLAIN = "smartmem_plain"
 _OWNER = "smartmem_database"
 _RING = "smartmem_ring"
 
@@ -55,6 +56,7 @@ class Database:
     def __init__(self, engine: Engine, clock: Clock | None = None) -> None:
         self.engine = engine.execution_options(**{_OWNER: self})
         self._writer = self.engine.execution_options(**{_WRITE: True})
+        self._glancer = self.engine.execution_options(**{_PLAIN: True})
         self.dialect = "mysql" if engine.dialect.name in dialects.MYSQL else engine.dialect.name
         self.clock: Clock = clock or DatabaseClock(None if self.dialect == "sqlite" else self._ask_time)
         self.bell = Doorbell(engine.url)
@@ -103,6 +105,14 @@ class Database:
         with self._translated():
             self._check_schema()
             with self.engine.connect() as conn:
+                yield conn
+
+    @contextlib.contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """A connection for one cheap look, with no transaction around it: what an idle process asks over and over."""
+        with self._translated():
+            self._check_schema()
+            with self._glancer.connect() as conn:
                 yield conn
 
     def run(self, work: Callable[[Connection], T], *, retries: int = RETRIES) -> T:
@@ -261,7 +271,10 @@ def _engine(url: URL) -> Engine:
     try:
         engine = create_engine(url, **options)
     except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "pymysql", "mysql" if kind in dialects.MYSQL else "postgresql") from None
+        if kind in dialects.MYSQL:
+            raise MissingExtra(error.name or "pymysql", "mysql") from None
+        # Tried by nobody here, so no extra promises it.
+        raise ConfigError(f"the driver of {url.drivername!r} is not installed: pip install {error.name}") from None
     except NoSuchModuleError as error:
         raise ConfigError(f"database_url {url.drivername!r}: {error}; write mysql+pymysql:// or sqlite:///") from None
     if kind == "sqlite":
@@ -280,7 +293,9 @@ def _sqlite_connect(dbapi: sqlite3.Connection, _entry: ConnectionPoolEntry) -> N
 
 
 def _sqlite_begin(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get(_WRITE) else "BEGIN")
+    options = conn.get_execution_options()
+    if not options.get(_PLAIN):
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE) else "BEGIN")
 
 
 def _note_use(_dbapi: Any, entry: ConnectionPoolEntry) -> None:

@@ -68,7 +68,8 @@ def create(kind: str, spec: Spec, **injected: Any) -> Any:
     """Make a component from its name or `{"name": …, option: …}`.
 
     `injected` are live objects (an embedder, a store) handed to constructors that take them.
-    Raises `UnknownComponent` for the name and `ConfigError` for options that the constructor does not take.
+    Raises `UnknownComponent` for the name and `ConfigError` for options that the constructor does not take
+    and for those that it cannot do without.
     """
     _load(kind)
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
@@ -85,6 +86,9 @@ def create(kind: str, spec: Spec, **injected: Any) -> Any:
         allowed = list(taken)
         raise ConfigError(f"{kind} {name!r} takes no option {unknown[0]!r}; it takes: {', '.join(allowed) or 'none'}")
     given = {k: v for k, v in injected.items() if k in taken and k not in options}
+    for option, parameter in taken.items():
+        if option not in options and option not in given and parameter.default is parameter.empty:
+            raise ConfigError(f"{kind} {name!r} needs the option {option!r}; it takes: {', '.join(taken)}")
     made: Any = cls(**options, **given)
     # What was injected belongs to whoever injected it, and stands in that one's specification.
     object.__setattr__(made, "_spec", {k: v for k, v in made._spec.items() if k not in given})
