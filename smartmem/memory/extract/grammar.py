@@ -12,6 +12,7 @@ from typing import Any
 import regex
 
 Pattern = regex.Pattern[str]
+_ORDER = ("constraint", "preference", "fact")  # what binds most is asked first
 _PIECE = regex.compile(r"(?<!\\p)\{([A-Z_]{3,})\}")
 
 
@@ -56,7 +57,8 @@ def grammar(language: str) -> Grammar:
     table = tomllib.loads(resources.files("smartmem.memory.extract").joinpath(name).read_text("utf-8"))
     words = table["words"]
     marks = {mark: _compiled(table["marks"][mark], words) for mark in _MARKS}
-    return Grammar(rules=_rules(table["rule"], words), todos=_rules(table["todo"], words), **marks)
+    ordered = sorted(_rules(table["rule"], words), key=lambda rule: _ORDER.index(rule.kind))  # stable within a kind
+    return Grammar(rules=tuple(ordered), todos=_rules(table["todo"], words), **marks)
 
 
 def _rules(entries: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> tuple[Rule, ...]:
