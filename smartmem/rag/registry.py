@@ -80,14 +80,18 @@ def create(kind: str, spec: Spec, **injected: Any) -> Any:
     cls = _registry[kind].get(name)
     if cls is None:
         raise UnknownComponent(kind, name, list(_registry[kind]))
-    taken = inspect.signature(cls).parameters
+    # A class without a constructor of its own shows object's (*args, **kwargs): it takes no option.
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    taken = {key: p for key, p in inspect.signature(cls).parameters.items() if p.kind not in variadic}
     unknown = sorted(set(options) - set(taken))
     if unknown:
         allowed = list(taken)
         raise ConfigError(f"{kind} {name!r} takes no option {unknown[0]!r}; it takes: {', '.join(allowed) or 'none'}")
     given = {k: v for k, v in injected.items() if k in taken and k not in options}
     for option, parameter in taken.items():
-        if option not in options and option not in given and parameter.default is parameter.empty:
+        # A class without a constructor of its own has object's: *args and **kwargs, which ask for nothing.
+        asked = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if asked and option not in options and option not in given:
             raise ConfigError(f"{kind} {name!r} needs the option {option!r}; it takes: {', '.join(taken)}")
     made: Any = cls(**options, **given)
     # What was injected belongs to whoever injected it, and stands in that one's specification.
