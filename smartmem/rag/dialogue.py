@@ -19,8 +19,11 @@ import regex
 from smartmem.rag.types import Chunk, Document
 from smartmem.types import Scalar
 
-# Up to four words before a colon at the start of a line; longer ones are sentences ("Here is what I think: …").
-_SPEAKER = regex.compile(r"^[ \t]*(?P<name>[^\s:：][^\n:：]{0,39}?)[ \t]*[:：][ \t]*(?!//)", regex.MULTILINE)
+# A name before a colon at the start of a line: up to four words and 40 characters, without the marks that end or join
+# sentences ("Here it is, I think: …" and "今天天气很好，他说：…" are no names).
+_SPEAKER = regex.compile(
+    r"^[ \t]*(?P<name>[^\s:：][^\n:：,!?\"“”。，、！？；（(]{0,39}?)[ \t]*[:：][ \t]*(?!//)", regex.MULTILINE
+)
 _MAX_WORDS = 4
 Place = tuple[Scalar, Scalar, Scalar, int]
 

@@ -1,6 +1,18 @@
 """Chunkers by name."""
 
 from smartmem.rag.chunk.fixed import FixedChunker
+from smartmem.rag.chunk.semantic import SemanticChunker
+from smartmem.rag.chunk.sentence import RecursiveChunker, SentenceChunker
+from smartmem.rag.chunk.token import TokenChunker
 from smartmem.rag.chunk.turn import TurnChunker
+from smartmem.rag.chunk.window import WindowChunker
 
-__all__ = ["FixedChunker", "TurnChunker"]
+__all__ = [
+    "FixedChunker",
+    "RecursiveChunker",
+    "SemanticChunker",
+    "SentenceChunker",
+    "TokenChunker",
+    "TurnChunker",
+    "WindowChunker",
+]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from smartmem.errors import ConfigError
 from smartmem.rag.dialogue import Sequences
 from smartmem.rag.models import resolve
@@ -16,11 +18,13 @@ from smartmem.rag.types import Hit, Query
 
 @register("reranker", "cross-encoder")
 class CrossEncoderReranker:
-    """Scores the first `candidates` hits; the rest keep their order behind them. Scores are sums of logits.
+    """Scores the first `candidates` hits; the rest keep their order behind them.
 
-    `context`: 1 adds to each candidate's score that of the same text with the turn before it (an answer often makes
-    sense only after its question), 2 that of the two turns before, and so on; each is one more run per candidate.
-    `time_budget_ms`: no candidate is begun after this time; the hits that were scored so far go before the others.
+    Each candidate is read alone, and again behind the turn before it (`context`: up to how many turns before) and in
+    front of the turn after it (`after`): an answer often makes sense only beside its question. Each of these is one run
+    more; their logits are added up. `blend` adds that many times the retriever's score, as a z-score among the
+    candidates, which keeps what only the retriever saw. `time_budget_ms`: no candidate is begun after this time; those
+    that were scored so far go before the others.
     """
 
     def __init__(
@@ -28,40 +32,53 @@ class CrossEncoderReranker:
         model: str = "reranker-en",
         candidates: int = 30,
         context: int = 0,
+        after: int = 0,
+        blend: float = 0.0,
         time_budget_ms: float | None = None,
         threads: int | None = None,
         max_length: int | None = None,
         sequences: Sequences | None = None,
     ) -> None:
-        if candidates < 1 or context < 0:
-            raise ConfigError(f"cross-encoder: candidates = {candidates}, context = {context}; needs >= 1 and >= 0")
-        if context and sequences is None:
+        if candidates < 1 or context < 0 or after < 0 or blend < 0:
             raise ConfigError(
-                "cross-encoder: context needs the order of the turns: make it through a Pipeline, or hand sequences= in"
+                f"cross-encoder: candidates = {candidates}, context = {context}, after = {after}, blend = {blend}; "
+                "candidates needs 1 or more, the others 0 or more"
+            )
+        if (context or after) and sequences is None:
+            raise ConfigError(
+                "cross-encoder: context and after need the order of the turns; make it through a Pipeline, "
+                "or hand sequences= in"
             )
         files = resolve(model)
         self._encoder = Encoder(files, max_length=max_length or files.entry.max_length, threads=threads)
-        self._candidates, self._context, self._budget = candidates, context, time_budget_ms
+        self._candidates, self._budget, self._blend = candidates, time_budget_ms, blend
+        self._views = [(0, 0), *((n, 0) for n in range(1, context + 1)), *((0, n) for n in range(1, after + 1))]
         self._sequences = sequences
+        self.fingerprint = f"cross-encoder:{model}:{files.version}"
 
     def rerank(self, query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
         started = time.perf_counter()
         head = hits[: self._candidates]
-        texts = [self._texts(hit) for hit in head]
-        flat = [text for own in texts for text in own]
+        texts = [text for hit in head for text in self._texts(hit)]
         scores: dict[int, float] = {}
-        results = self._encoder.pair_scores(query.text, flat)
-        for i, own in enumerate(texts):
-            scores[i] = sum(next(results) for _ in own)
+        results = self._encoder.pair_scores(query.text, texts)
+        for i, before in enumerate(_standard([hit.score for hit in head])):
+            scores[i] = sum(next(results) for _ in self._views) + self._blend * before
             if self._budget is not None and (time.perf_counter() - started) * 1e3 > self._budget:
                 break
         results.close()  # cancels what was not begun
         return reordered(hits, scores, k)
 
     def _texts(self, hit: Hit) -> list[str]:
-        """The candidate alone and behind its earlier turns. Where a turn has none before it, the text counts twice,
-        so that every score is a sum over equally many."""
-        texts = [hit.chunk.searchable]
-        if self._sequences is not None:
-            texts += [self._sequences.window(hit.chunk, before, 0) for before in range(1, self._context + 1)]
-        return texts
+        """The candidate in each view. Where it has no neighbour, its text counts again, so that every score is a sum
+        over equally many."""
+        if self._sequences is None:
+            return [hit.chunk.searchable]
+        return [self._sequences.window(hit.chunk, before, after) for before, after in self._views]
+
+
+def _standard(scores: Sequence[float]) -> list[float]:
+    values = np.array(scores, dtype=np.float64)
+    spread = float(values.std()) if len(values) else 0.0
+    standard: list[float] = ((values - values.mean()) / spread).tolist() if spread > 0 else [0.0] * len(values)
+    return standard

@@ -1,0 +1,95 @@
+"""One suite for every embedder that needs no server."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smartmem.rag.protocols import Embedder
+from smartmem.rag.registry import create, names, spec_of
+
+SPECS: dict[str, dict[str, Any]] = {
+    "mock": {"name": "mock"},
+    "onnx": {"name": "onnx", "model": "bge-small-en"},
+    "static": {"name": "static"},
+    "sentence-transformers": {"name": "sentence-transformers"},
+    "cached": {"name": "cached", "inner": "mock"},
+}
+TEXTS = [
+    "I love hiking in the mountains.",
+    "我喜欢爬山。",
+    "👨‍👩‍👧 trip 🇨🇳",
+    "",
+    "   ",
+    "line\r\nbreak",
+    "x" * 5000,
+    "a \x00 b",
+]
+
+
+@pytest.fixture(scope="module", params=sorted(SPECS))
+def embedder(
+    request: pytest.FixtureRequest, fetched_models: None, tmp_path_factory: pytest.TempPathFactory
+) -> Embedder:
+    spec = dict(SPECS[request.param])
+    if request.param == "cached":
+        spec["path"] = str(tmp_path_factory.mktemp("cache") / "v.db")
+    made: Embedder = create("embedder", spec)
+    return made
+
+
+def test_every_embedder_is_held_to_this() -> None:
+    assert sorted([*SPECS, "openai"]) == names("embedder")  # openai: tests/integration/test_embed_openai.py
+
+
+def test_rows_are_unit_float32(embedder: Embedder) -> None:
+    for embed in (embedder.embed_documents, embedder.embed_queries):
+        rows = embed(TEXTS)
+        assert rows.shape == (len(TEXTS), embedder.dim)
+        assert rows.dtype == np.float32
+        assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
+
+
+def test_batches_of_none_and_one(embedder: Embedder) -> None:
+    assert embedder.embed_documents([]).shape == (0, embedder.dim)
+    assert embedder.embed_queries([]).shape == (0, embedder.dim)
+    assert embedder.embed_documents(["one"]).shape == (1, embedder.dim)
+
+
+def test_a_text_has_one_vector_whatever_stands_beside_it(embedder: Embedder) -> None:
+    alone = np.concatenate([embedder.embed_documents([text]) for text in TEXTS])
+    together = embedder.embed_documents(TEXTS)
+    reverse = embedder.embed_documents(TEXTS[::-1])[::-1]
+    assert alone == pytest.approx(together, abs=1e-5)
+    assert reverse == pytest.approx(together, abs=1e-5)
+
+
+def test_threads_get_the_same(embedder: Embedder) -> None:
+    expected = embedder.embed_documents(TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        for rows in pool.map(lambda _: embedder.embed_documents(TEXTS), range(8)):
+            assert rows == pytest.approx(expected, abs=1e-5)
+
+
+def test_fingerprint_and_specification(embedder: Embedder, tmp_path: Path) -> None:
+    again: Embedder = create("embedder", spec_of(embedder))
+    assert again.fingerprint == embedder.fingerprint
+    assert again.embed_documents(TEXTS[:2]) == pytest.approx(embedder.embed_documents(TEXTS[:2]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["onnx", "static", "sentence-transformers"])
+def test_models_know_meaning_and_mock_does_not(name: str, fetched_models: None) -> None:
+    texts = ["My dog is called Rex.", "The stock market fell on Monday."]
+    query = ["What is the name of my dog?"]
+
+    def gap(spec: dict[str, Any]) -> float:
+        made = create("embedder", spec)
+        near, far = made.embed_documents(texts) @ made.embed_queries(query)[0]
+        return float(near - far)
+
+    assert gap(SPECS[name]) > 0.15
+    assert abs(gap({"name": "mock", "dim": 384})) < 0.15
