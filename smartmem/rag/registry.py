@@ -21,6 +21,7 @@ C = TypeVar("C", bound=type)
 Spec = str | Mapping[str, Any]
 
 _NESTED = (Mapping, list, tuple)
+_SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
 _KINDS = ("chunker", "embedder", "store", "retriever", "reranker", "corpus")
 _registry: dict[str, dict[str, type]] = {kind: {} for kind in _KINDS}
 # Importing one of these packages registers its light classes; heavy libraries are imported in constructors.
@@ -41,7 +42,8 @@ def register(kind: str, name: str) -> Callable[[C], C]:
 
     def keep(cls: C) -> C:
         original = cls.__init__  # type: ignore[misc]  # wrapping the constructor is what this decorator is for
-        signature = inspect.signature(original)
+        # object's own constructor shows (*args, **kwargs), but takes nothing.
+        signature = inspect.Signature([_SELF]) if original is object.__init__ else inspect.signature(original)
 
         @functools.wraps(original)
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -51,6 +53,7 @@ def register(kind: str, name: str) -> Callable[[C], C]:
             object.__setattr__(self, "_spec", {"name": name, **arguments})
             original(self, *args, **kwargs)
 
+        init.__signature__ = signature  # type: ignore[attr-defined]  # what `create` checks options against
         cls.__init__ = init  # type: ignore[misc]
         _registry[kind][name] = cls
         return cls
@@ -80,9 +83,7 @@ def create(kind: str, spec: Spec, **injected: Any) -> Any:
     cls = _registry[kind].get(name)
     if cls is None:
         raise UnknownComponent(kind, name, list(_registry[kind]))
-    # A class without a constructor of its own shows object's (*args, **kwargs): it takes no option.
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    taken = {key: p for key, p in inspect.signature(cls).parameters.items() if p.kind not in variadic}
+    taken = inspect.signature(cls).parameters
     unknown = sorted(set(options) - set(taken))
     if unknown:
         allowed = list(taken)

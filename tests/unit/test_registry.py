@@ -16,7 +16,7 @@ def test_every_kind_has_components(kind: str) -> None:
 def test_a_specification_makes_the_same_component_again() -> None:
     made = create("chunker", {"name": "fixed", "size": 300})
     spec = spec_of(made)
-    assert spec == {"name": "fixed", "size": 300, "overlap": 80}
+    assert spec == {"name": "fixed", "size": 300, "overlap": 80, "context": True}
     assert spec_of(create("chunker", spec)) == spec
 
 
@@ -30,7 +30,7 @@ def test_a_component_without_options() -> None:
     ("spec", "message"),
     [
         ("paragraph", "unknown chunker 'paragraph'; known are: .*fixed"),
-        ({"name": "fixed", "length": 3}, "takes no option 'length'; it takes: size, overlap"),
+        ({"name": "fixed", "length": 3}, "takes no option 'length'; it takes: size, overlap, context"),
         ({"size": 3}, "has no name"),
     ],
 )
