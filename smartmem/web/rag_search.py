@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from uuid_utils import uuid7
 
@@ -19,34 +17,22 @@ from smartmem.rag.protocols import Embedder
 from smartmem.rag.registry import create
 from smartmem.rag.types import Hit
 from smartmem.settings import WebRagSettings
-from smartmem.text import fold_space, normalise
+from smartmem.text import fold_space
 from smartmem.web.aio import in_thread, run
 from smartmem.web.credibility import credibility, freshness
+from smartmem.web.evidence import age_key, as_evidence, date_of, merge, stage_one, without_copies
 from smartmem.web.fetch import WebFetcher
 from smartmem.web.index import SessionIndex
 from smartmem.web.rewrite import Rewriter, by_rules
 from smartmem.web.search import WebSearch
-from smartmem.web.types import (
-    Evidence,
-    Kind,
-    Observation,
-    Page,
-    RagAnswer,
-    SearchAnswer,
-    SearchResult,
-    observe,
-)
-from smartmem.web.urls import canonical, domain
+from smartmem.web.stats import Recorder, WebStats
+from smartmem.web.types import Evidence, Kind, Observation, Page, RagAnswer, SearchAnswer, SearchResult, observe
 
 log = logging.getLogger(__name__)
 
 _MAX_QUESTION = 1000
 # Searching may use this share of the time budget; the rest is for fetching.
 _SEARCH_SHARE = 0.5
-# Reciprocal rank fusion of the sub-queries' results (Cormack, Clarke, Büttcher, SIGIR 2009).
-_RRF = 60
-# Texts are near-copies when this share of the shorter one's 8-character shingles stands in the other.
-_COPY, _SHINGLE = 0.8, 8
 
 
 class WebRagSearch:
@@ -77,6 +63,7 @@ class WebRagSearch:
         self.index = SessionIndex(
             self._pipeline, ttl_s=self._settings.ttl_s, max_sessions=self._settings.max_sessions, clock=self._clock
         )
+        self._recorder = Recorder()
         self._pipeline().close()  # a wrong name or option is found here, not in front of an agent
 
     def ask(
@@ -100,9 +87,11 @@ class WebRagSearch:
         base = RagAnswer(question=text, session_id=session_id, query_id=str(uuid7()), sub_queries=())
         if not text or not 1 <= wanted <= 20:
             what = "question is empty" if not text else f"top_k is {wanted}; it goes from 1 to 20"
-            return replace(base, stage=1, fallback_reason=what, observations=(observe(Kind.INVALID_INPUT, what),))
-        answer = self._answer(base, wanted, tuple(domain_allow), recency_days, started)
-        elapsed = (time.monotonic() - started) * 1000
+            answer = replace(base, stage=1, fallback_reason=what, observations=(observe(Kind.INVALID_INPUT, what),))
+        else:
+            answer = self._answer(base, wanted, tuple(domain_allow), recency_days, started)
+        answer = replace(answer, latency_ms=(time.monotonic() - started) * 1000)
+        self._recorder.note(answer)
         log.info(
             "web_rag_search stage %d",
             answer.stage,
@@ -111,10 +100,14 @@ class WebRagSearch:
                 "query_id": answer.query_id,
                 "stage": answer.stage,
                 "evidence": len(answer.answer_evidence),
-                "latency_ms": elapsed,
+                "latency_ms": answer.latency_ms,
             },
         )
-        return replace(answer, latency_ms=elapsed)
+        return answer
+
+    def stats(self) -> WebStats:
+        """Counts since this object was made."""
+        return self._recorder.stats()
 
     def _answer(
         self, base: RagAnswer, k: int, domain_allow: tuple[str, ...], recency_days: int | None, started: float
@@ -124,25 +117,25 @@ class WebRagSearch:
         if self._lexical:
             notes.append("no embedder, retrieval is lexical (bm25)")
         searches = self._searches(queries, domain_allow, recency_days)
-        merged = _merge(searches)
+        merged = merge(searches)
         base = replace(base, sub_queries=tuple(queries), searches=tuple(searches), notes=tuple(notes))
         failed = tuple(s.observation for s in searches if s.observation)
         if not merged:
             reason = "; ".join(dict.fromkeys(o.message for o in failed)) or "no results"
             return replace(base, stage=1, fallback_reason=f"search gave nothing: {reason}", observations=failed)
         if self._fetcher is None:
-            return _stage_one(replace(base, observations=failed), merged, k, "web_fetch is switched off")
+            return stage_one(replace(base, observations=failed), merged, k, "web_fetch is switched off")
         pages, troubles = self._pages(base.session_id, merged, self._settings.budget_s - (time.monotonic() - started))
         base = replace(base, observations=(*failed, *troubles), pages_fetched=len(pages))
         if not pages:
-            return _stage_one(base, merged, k, f"none of {min(len(merged), self._settings.pages)} pages could be read")
+            return stage_one(base, merged, k, f"none of {min(len(merged), self._settings.pages)} pages could be read")
         try:
             found = self._retrieve(base, pages, k)
         except (ModelError, StoreError) as error:
-            return _stage_one(base, merged, k, f"retrieval failed: {type(error).__name__}: {error}")
+            return stage_one(base, merged, k, f"retrieval failed: {type(error).__name__}: {error}")
         evidence, trouble = found
         if not evidence:
-            return _stage_one(base, merged, k, "no span of the pages matches the question")
+            return stage_one(base, merged, k, "no span of the pages matches the question")
         return replace(base, answer_evidence=evidence, notes=(*base.notes, trouble) if trouble else base.notes)
 
     def _searches(
@@ -182,13 +175,13 @@ class WebRagSearch:
 
     def _retrieve(self, base: RagAnswer, pages: Sequence[tuple[Page, int]], k: int) -> tuple[tuple[Evidence, ...], str]:
         # Of copies the index keeps the first: the credible one, then the earliest.
-        order = sorted(pages, key=lambda pair: (-self._trust(pair[0].domain), _when(pair[0].published_at), pair[1]))
+        order = sorted(pages, key=lambda pair: (-self._trust(pair[0].domain), age_key(pair[0].published_at), pair[1]))
         self.index.add(base.session_id, base.query_id, order)
         found = self.index.search(base.session_id, base.question, self._settings.candidates)
         ranks = {page.final_url: rank for page, rank in pages}
         weighed = self._weighed(found.hits)
         return tuple(
-            _evidence(hit, ranks) for hit in _without_copies(weighed, self._trust)[:k]
+            as_evidence(hit, ranks) for hit in without_copies(weighed, self._trust)[:k]
         ), found.fallback_reason or ""
 
     def _weighed(self, hits: Sequence[Hit]) -> list[Hit]:
@@ -202,7 +195,7 @@ class WebRagSearch:
         for hit in hits:
             relevance = (hit.score - low) / span if span else 1.0
             trust = self._trust(str(hit.chunk.metadata["domain"]))
-            fresh = freshness(_date(hit.chunk.metadata), now)
+            fresh = freshness(date_of(hit.chunk.metadata), now)
             bonus = self._settings.credibility_weight * trust + self._settings.freshness_weight * fresh
             weighed.append(hit.with_score(relevance + bonus, relevance=relevance, credibility=trust, freshness=fresh))
         return sorted(weighed, key=lambda h: (-h.score, h.chunk.id))
@@ -222,91 +215,3 @@ class WebRagSearch:
             store=store,
             candidates=self._settings.candidates,
         )
-
-
-def _merge(searches: Sequence[SearchAnswer]) -> list[SearchResult]:
-    """The results of all sub-queries, each page once, by reciprocal rank fusion; ranks are given anew from 1."""
-    scores: dict[str, float] = {}
-    first: dict[str, SearchResult] = {}
-    for search in searches:
-        for result in search.results:
-            key = canonical(result.url)
-            scores[key] = scores.get(key, 0.0) + 1.0 / (_RRF + result.rank)
-            first.setdefault(key, result)
-    order = sorted(scores, key=lambda key: (-scores[key], key))
-    return [replace(first[key], rank=rank) for rank, key in enumerate(order, 1)]
-
-
-def _stage_one(base: RagAnswer, results: Sequence[SearchResult], k: int, reason: str) -> RagAnswer:
-    """Snippets as evidence, in the order of the search."""
-    evidence = tuple(
-        Evidence(
-            text=r.snippet,
-            url=r.url,
-            score=1.0 / r.rank,
-            title=r.title,
-            domain=domain(r.url),
-            start=0,
-            end=len(r.snippet),
-            source_rank=r.rank,
-            published_at=r.published_at,
-        )
-        for r in results
-        if r.snippet
-    )[:k]
-    return replace(base, stage=1, fallback_reason=reason, answer_evidence=evidence)
-
-
-def _without_copies(hits: Sequence[Hit], trust: Callable[[str], float]) -> list[Hit]:
-    """One hit for each text: of near-copies (a reprint, a quotation) the credible one stays, then the earliest, in
-    the place that the best of them has."""
-    kept: list[Hit] = []
-    shingles: list[set[str]] = []
-    for hit in hits:
-        own = _shingles(hit.chunk.text)
-        for i, other in enumerate(shingles):
-            if len(own & other) >= _COPY * min(len(own), len(other)):
-                if _source(hit, trust) < _source(kept[i], trust):
-                    kept[i], shingles[i] = hit.with_score(kept[i].score), own
-                break
-        else:
-            kept.append(hit)
-            shingles.append(own)
-    return kept
-
-
-def _shingles(text: str) -> set[str]:
-    flat = normalise(text)
-    return {flat[i : i + _SHINGLE] for i in range(max(1, len(flat) - _SHINGLE + 1))}
-
-
-def _source(hit: Hit, trust: Callable[[str], float]) -> tuple[float, float]:
-    return -trust(str(hit.chunk.metadata["domain"])), _when(_date(hit.chunk.metadata))
-
-
-def _evidence(hit: Hit, ranks: Mapping[str, int]) -> Evidence:
-    chunk, data = hit.chunk, hit.chunk.metadata
-    url = str(data["url"])
-    return Evidence(
-        text=chunk.text,
-        url=url,
-        score=hit.score,
-        title=str(data["title"]),
-        domain=str(data["domain"]),
-        start=chunk.start,
-        end=chunk.end,
-        source_rank=ranks.get(url, int(data["source_rank"])),
-        language=str(data["language"]),
-        published_at=_date(data),
-        fetched_at=dt.datetime.fromisoformat(str(data["fetched_at"])),
-        reasons=dict(hit.reasons),
-    )
-
-
-def _date(metadata: Mapping[str, Any]) -> dt.datetime | None:
-    value = metadata.get("published_at")
-    return dt.datetime.fromisoformat(str(value)) if value else None
-
-
-def _when(published_at: dt.datetime | None) -> float:
-    return published_at.timestamp() if published_at else float("inf")

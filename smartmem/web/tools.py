@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smartmem.clock import Clock, SystemClock
 from smartmem.errors import ConfigError
+from smartmem.llm import ChatModel
 from smartmem.rag.protocols import Embedder
 from smartmem.settings import WebSettings
 from smartmem.web.fetch import WebFetcher
 from smartmem.web.guard import Resolver, system_resolver
 from smartmem.web.rag_search import WebRagSearch
-from smartmem.web.rewrite import Complete, LlmRewriter, by_rules
+from smartmem.web.rewrite import LlmRewriter, by_rules
 from smartmem.web.search import MAX_TOP_K, WebSearch
 from smartmem.web.types import FetchAnswer, Kind, Observation, RagAnswer, SearchAnswer, as_json, observe
 
@@ -92,17 +93,17 @@ class WebTools:
         settings: WebSettings,
         *,
         embedder: Embedder | None = None,
-        complete: Complete | None = None,
+        model: ChatModel | None = None,
         resolver: Resolver = system_resolver,
         clock: Clock | None = None,
     ) -> Self:
-        """Wire the tools that the settings switch on; `complete` asks a language model (for `rewriter = "llm"`).
+        """Wire the tools that the settings switch on; `model` is for `rewriter = "llm"`.
 
         Raises `MissingExtra` when fetching or stage 2 is on without the extra `web`, and `ConfigError` for settings
         that contradict each other.
         """
         clock = clock or SystemClock()
-        if settings.rag.enabled and settings.rag.rewriter == "llm" and complete is None:
+        if settings.rag.enabled and settings.rag.rewriter == "llm" and model is None:
             raise ConfigError("web.rag.rewriter = 'llm' needs a language model; configure one or use 'rules'")
         # Stage 2 searches and fetches also where the single tools are not offered to the agent.
         search = WebSearch(settings.search, clock=clock) if settings.search.enabled or settings.rag.enabled else None
@@ -111,7 +112,7 @@ class WebTools:
             fetcher = WebFetcher(settings.fetch, resolver=resolver, clock=clock)
         rag = None
         if settings.rag.enabled and search is not None:
-            rewriter = LlmRewriter(complete) if settings.rag.rewriter == "llm" and complete else by_rules
+            rewriter = LlmRewriter(model) if settings.rag.rewriter == "llm" and model else by_rules
             rag = WebRagSearch(search, fetcher, settings.rag, embedder=embedder, rewriter=rewriter, clock=clock)
         return cls(
             search=search if settings.search.enabled else None,

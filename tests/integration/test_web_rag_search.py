@@ -233,6 +233,19 @@ def test_retrieval_that_fails_falls_back_to_snippets(web: LocalWeb) -> None:
     assert answer.answer_evidence
 
 
+def test_stats_count_answers_fallbacks_and_errors(web: LocalWeb) -> None:
+    rag = make(web)
+    assert rag.stats().fallback_rate == 0.0
+    rag.ask(FARE, "s1")
+    web.modes["tavily"] = "500"
+    rag.ask("白鹭湖有多深？", "s1")
+    stats = rag.stats()
+    assert (stats.questions, stats.evidence, stats.fallbacks) == (2, 5, 1)
+    assert stats.errors["server_error"] >= 1
+    assert stats.fallback_rate == 0.5
+    assert 0 < stats.p50_ms <= stats.p95_ms
+
+
 def test_a_rewriter_that_fell_back_is_noted(web: LocalWeb) -> None:
     answer = make(web, rewriter=lambda q, limit, year: ([q], "rules used")).ask(FARE, "s1")
     assert answer.sub_queries == (FARE,)

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from smartmem.errors import ConfigError
+from smartmem.llm import ScriptedChat
 from smartmem.settings import WebSettings
 from smartmem.web.tools import NOTICE, WebTools, tool_schemas
 from tests.support.local_web import KEYS, LocalWeb
@@ -138,7 +139,7 @@ def test_a_model_that_is_wanted_must_be_given(web: LocalWeb) -> None:
         WebTools.from_settings(settings)
     made = WebTools.from_settings(
         settings.model_copy(update={"search": web.search_settings("tavily"), "fetch": web.fetch_settings()}),
-        complete=lambda prompt: '["居住证 工本费"]',
+        model=ScriptedChat({"queries": ["居住证 工本费"]}),
         resolver=web.resolver,
         clock=web.clock,
     )

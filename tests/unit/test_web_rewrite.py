@@ -7,6 +7,7 @@ import json
 import pytest
 
 from smartmem.errors import TransientModelError
+from smartmem.llm import ScriptedChat
 from smartmem.web.rewrite import LlmRewriter, by_rules
 
 
@@ -46,29 +47,23 @@ def test_rules_keep_to_the_limit() -> None:
 
 
 def test_llm_adds_to_the_question() -> None:
-    prompts: list[str] = []
-
-    def complete(prompt: str) -> str:
-        prompts.append(prompt)
-        return 'Here: ["居住证 补办 费用", "居住证 工本费", " "]'
-
-    queries, note = LlmRewriter(complete)("居住证怎么补办？", 3, 2026)
+    model = ScriptedChat({"queries": ["居住证 补办 费用", "居住证  工本费", " "]})
+    queries, note = LlmRewriter(model)("居住证怎么补办？", 3, 2026)
     assert queries == ["居住证怎么补办？", "居住证 补办 费用", "居住证 工本费"]
     assert note == ""
-    assert json.dumps("居住证怎么补办？", ensure_ascii=False) in prompts[0]
+    assert json.loads(model.requests[0].user) == {"question": "居住证怎么补办？", "year": 2026}
+    assert model.requests[0].schema
 
 
-@pytest.mark.parametrize("answer", ["no idea", "[1, 2]", '{"a": []}', "[", '"x"'])
+@pytest.mark.parametrize("answer", ["no idea", "[1, 2]", '{"a": []}', '{"queries": []}', "[", '"x"'])
 def test_llm_without_a_list_falls_back_to_the_rules(answer: str) -> None:
-    queries, note = LlmRewriter(lambda _: answer)("居住证怎么补办？", 3, 2026)
+    queries, note = LlmRewriter(ScriptedChat(answer))("居住证怎么补办？", 3, 2026)
     assert queries == by_rules("居住证怎么补办？", 3, 2026)[0]
     assert "rules used" in note
 
 
 def test_llm_that_fails_falls_back_to_the_rules() -> None:
-    def complete(_: str) -> str:
-        raise TransientModelError("429")
-
-    queries, note = LlmRewriter(complete)("How long is Morrow Ridge?", 3, 2026)
+    model = ScriptedChat(TransientModelError("429"))
+    queries, note = LlmRewriter(model)("How long is Morrow Ridge?", 3, 2026)
     assert queries == ["How long is Morrow Ridge?", "Morrow Ridge"]
     assert note == "rewriter llm failed, rules used: 429"
