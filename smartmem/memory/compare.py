@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from smartmem.errors import ConfigError, UnknownComponent
 from smartmem.memory.facts import Fact
+from smartmem.rag.site import load_site_components
 
 
 class Relation(StrEnum):
@@ -60,6 +61,7 @@ def comparator_names() -> list[str]:
 
 def create_comparator(spec: str | Mapping[str, Any]) -> Comparator:
     """Make a comparator from its name or `{"name": …, option: …}`; errors name the option."""
+    load_site_components()
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if name is None:

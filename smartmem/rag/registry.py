@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from smartmem.errors import ConfigError, UnknownComponent
+from smartmem.rag.site import load_site_components
 
 C = TypeVar("C", bound=type)
 Spec = str | Mapping[str, Any]
@@ -123,3 +124,4 @@ def _load(kind: str) -> None:
     if kind not in _ROOMS:
         raise ConfigError(f"unknown component kind {kind!r}; known are: {', '.join(_KINDS)}")
     importlib.import_module(f"smartmem.rag.{_ROOMS[kind]}")
+    load_site_components()

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from smartmem.errors import ConfigError, UnknownComponent
 from smartmem.memory.facts import Candidate, Message
+from smartmem.rag.site import load_site_components
 from smartmem.types import Json
 
 
@@ -81,6 +82,7 @@ def extractor_names() -> list[str]:
 
 def create_extractor(spec: str | Mapping[str, Any]) -> Extractor:
     """Make an extractor from its name or `{"name": …, option: …}`; errors name the option."""
+    load_site_components()
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if name is None:
