@@ -35,8 +35,6 @@ class Doorbell:
         # A socket's path has at most 107 bytes, so the folder of temporary files and short names.
         uid = os.getuid() if hasattr(os, "getuid") else 0
         self._folder = Path(tempfile.gettempdir()) / f"smartmem-{uid}" / digest
-        self._sender: socket.socket | None = None
-        self._lock = threading.Lock()
 
     def listen(self) -> Listener:
         """A place to wait; close it after use."""
@@ -50,27 +48,21 @@ class Doorbell:
             names = os.listdir(self._folder)
         except OSError:
             return  # nobody has ever listened
-        for name in names:
-            self._send(self._folder / name)
+        if not names:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:  # some microseconds, and nothing to leak
+            sender.setblocking(False)
+            for name in names:
+                self._send(sender, self._folder / name)
 
-    def _send(self, path: Path) -> None:
-        with self._lock:
-            if self._sender is None:
-                self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._sender.setblocking(False)
-            try:
-                self._sender.sendto(b"!", str(path))
-            except (ConnectionRefusedError, FileNotFoundError):
-                with contextlib.suppress(OSError):  # its process is gone
-                    path.unlink()
-            except OSError:
-                pass  # a full buffer means that it is about to wake anyway
-
-    def close(self) -> None:
-        with self._lock:
-            if self._sender is not None:
-                self._sender.close()
-                self._sender = None
+    def _send(self, sender: socket.socket, path: Path) -> None:
+        try:
+            sender.sendto(b"!", str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(OSError):  # its process is gone
+                path.unlink()
+        except OSError:
+            pass  # a full buffer means that it is about to wake anyway
 
 
 class Listener:

@@ -234,7 +234,6 @@ class Database:
 
     def close(self) -> None:
         """Close the pooled connections. On SQLite the last one folds the write-ahead log into the file."""
-        self.bell.close()
         self.engine.dispose()
 
 

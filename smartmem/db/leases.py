@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, and_, case, func, literal, null, or_, select, update
 from sqlalchemy.engine import Connection, CursorResult
 
+from smartmem.db.doorbell import Listener
 from smartmem.db.engine import Database
 from smartmem.db.lease_table import (
     DEAD,
@@ -67,6 +69,22 @@ class Leases:
         self._t = spec.table.c
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._swept_at: float | None = None
+
+    def any_due(self) -> bool:
+        """Whether a claim may find something: one statement, for idle loops."""
+        with self.db.glance() as conn:
+            return conn.execute(select(self._t.id).where(self._t.due_at <= self.db.now()).limit(1)).first() is not None
+
+    def wait(self, bell: Listener, seconds: float, stop: threading.Event) -> None:
+        """Wait until something may be due: woken by the doorbell, else looking every `seconds`.
+
+        Ends too when `stop` is set. Every look of an idle process is one statement. Rows that others hold back
+        (a lease, a head in back-off) end the wait as well; the claim then tells them apart.
+        """
+        while not bell.wait(seconds, stop) and not stop.is_set():
+            self._sweep()
+            if self.any_due():
+                return
 
     # --- claim --------------------------------------------------------------------------------------------------
 

@@ -121,13 +121,12 @@ class Worker:
             while not stop.is_set():
                 try:
                     counts = self.run_once()
+                    total += counts
+                    if not counts.claimed:
+                        self._leases.wait(bell, self.settings.poll_s, stop)
                 except StoreUnavailable as error:
                     log.warning("worker %s waits for the database: %s", self.worker_id, error)
                     stop.wait(RETRY_DATABASE_S)
-                    continue
-                total += counts
-                if not counts.claimed:
-                    bell.wait(self.settings.poll_s, stop)
         with contextlib.suppress(StoreUnavailable):
             self._leases.give_back(self._left)
         self.close()
