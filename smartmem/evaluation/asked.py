@@ -64,17 +64,21 @@ def ask_memories(
     return pandas.DataFrame(rows)
 
 
-def rates(frame: pd.DataFrame, column: str, by: str | None = None) -> dict[str, dict[str, Any]]:
-    """Mean of `column` with its BCa interval, users resampled as a whole; `all`, or one entry a value of `by`.
+def rates(
+    frame: pd.DataFrame, column: str, by: str | None = None, *, cluster: str = "user_id"
+) -> dict[str, dict[str, Any]]:
+    """Mean of `column` with its BCa interval, `cluster`s resampled as a whole; `all`, or one entry a value of `by` in
+    the order of the frame.
 
     Rows without a value are left out. Raises `Unmeasurable` when none has one.
     """
     known = frame[frame[column].notna()]
     if not len(known):
         raise Unmeasurable(f"no row has a value in {column!r}")
-    groups = [("all", known)] if by is None else [(str(name), part) for name, part in known.groupby(by, sort=True)]
+    groups = [("all", known)] if by is None else [(str(name), part) for name, part in known.groupby(by, sort=False)]
     out = {}
     for name, part in groups:
-        made = Resampler([str(user) for user in part["user_id"]]).interval(part[column].to_numpy(dtype=np.float64))
+        values = part[column].to_numpy(dtype=np.float64)
+        made = Resampler([str(one) for one in part[cluster]]).interval(values)
         out[name] = {"mean": made.mean, "lo": made.lo, "hi": made.hi, "queries": made.queries}
     return out
