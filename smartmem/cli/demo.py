@@ -37,8 +37,8 @@ def run(out: Path, data: Path) -> None:
         questions = [q for q in dataset.queries if q.category == "update"]
         for language in ("en", "zh"):
             for question in [q for q in questions if q.language == language][:SHOWN]:
-                found = bench.recall(users[question.conversation_id], question.text, k=1)
-                best = found.items[0].content if found.items else "(nothing passed the gates)"
+                found = bench.recall(users[question.conversation_id], question.text, k=2)
+                best = " · ".join(item.content for item in found.items) or "(nothing passed the gates)"
                 say(f"   {question.text}  →  {best}")
         written = write_path(bench.job_history().to_frame(), bench.memory_latency())
     suite = load_suite("eval/suites/tiny.toml")

@@ -300,7 +300,7 @@ class _QueriesUncached:
 
     def __init__(self, bare: Embedder, cached: CachedEmbedder) -> None:
         self._bare, self._cached = bare, cached
-        self.dim, self.fingerprint = bare.dim, bare.fingerprint
+        self.dim, self.fingerprint, self.languages = bare.dim, bare.fingerprint, bare.languages
         self.embed_documents, self.embed_queries = cached.embed_documents, bare.embed_queries
 
 

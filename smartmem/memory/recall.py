@@ -208,6 +208,10 @@ class Recaller:
             return {}, "NO_VECTOR_STORE: none is configured"
         if not query.strip():
             return {}, "BLANK_QUERY: nothing to embed"
+        known, asked = self.embedder.languages, language(query)
+        if known and asked not in known:
+            # An English model gives all Chinese texts nearly the same vector: a high cosine that says nothing.
+            return {}, f"LANGUAGE: the embedder knows {', '.join(known)}, the query is {asked}; ranked by words"
         try:
             vector = self.embedder.embed_queries([query])[0]
             hits = self.store.search(vector, self.settings.candidates, _filter(scope))

@@ -69,6 +69,7 @@ class ModelEntry(_Part):
     document_prefix: str = ""
     max_length: int = Field(512, ge=8)
     dim: int | None = None
+    languages: tuple[str, ...] = Field((), description="codes of `smartmem.text.language`; none: any language")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,14 @@ class Embedder(Protocol):
         """Changes whenever the same text would get another vector; keys every cache."""
         ...
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that it understands (`smartmem.text.language`); empty: any.
+
+        Vectors of another language look alike whatever they say, so recall does not rank by them.
+        """
+        ...
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors: ...

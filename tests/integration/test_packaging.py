@@ -154,7 +154,7 @@ def core_only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 class FakeEmbedder:
-    dim, fingerprint = 8, "fake"
+    dim, fingerprint, languages = 8, "fake", ()
 
     def embed_documents(self, texts: list[str]) -> Any:
         return np.ones((len(texts), 8), dtype=np.float32) / np.sqrt(8)

@@ -53,6 +53,10 @@ class CachedEmbedder:
     def fingerprint(self) -> str:
         return self._inner.fingerprint
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return self._inner.languages
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         return self._through("d", texts, self._inner.embed_documents)
 

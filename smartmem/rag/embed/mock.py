@@ -21,6 +21,7 @@ class MockEmbedder:
         if dim < 2:
             raise ConfigError(f"mock embedder: dim = {dim}; use 2 or more")
         self.dim = dim
+        self.languages: tuple[str, ...] = ()
         self.fingerprint = f"mock:{dim}"
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:

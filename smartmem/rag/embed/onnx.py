@@ -39,6 +39,7 @@ class OnnxEmbedder:
         length = max_length or entry.max_length
         self._encoder = Encoder(files, max_length=length, threads=threads)
         self.dim: int = entry.dim or self._pool(self._encoder.hidden("dim")).shape[0]
+        self.languages = entry.languages
         prefixes = f"{self._query_prefix}|{self._document_prefix}"
         self.fingerprint = f"onnx:{model}:{files.version}:{self._pooling}:{length}:{prefixes}"
 

@@ -47,6 +47,7 @@ class OpenAIEmbedder:
         self._model, self.dim, self._batch = model, dim, batch
         self._extra = {"dimensions": dim} if send_dim else {}
         self._query_prefix, self._document_prefix = query_prefix, document_prefix
+        self.languages: tuple[str, ...] = ()
         self.fingerprint = f"openai:{base_url or 'api.openai.com'}:{model}:{dim}:{query_prefix}|{document_prefix}"
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:

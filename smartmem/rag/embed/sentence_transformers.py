@@ -37,6 +37,7 @@ class SentenceTransformersEmbedder:
         if bf16:
             self._model.to(torch.bfloat16)
         self.dim = len(self._embed(["dim"])[0])
+        self.languages = files.entry.languages
         self.fingerprint = f"sentence-transformers:{model}:{files.version}:{'bf16' if bf16 else 'fp32'}"
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:

@@ -36,6 +36,7 @@ class StaticEmbedder:
         self._tokenizer.enable_truncation(max_length=max_length)
         self._unknown = {self._tokenizer.token_to_id(token) for token in ("[UNK]", "<unk>")} - {None}
         self.dim = int(self._table.shape[1])
+        self.languages = files.entry.languages
         self.fingerprint = f"static:{model}:{files.version}:{max_length}"
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:

@@ -1,0 +1,22 @@
+"""An embedder that does not know a language is not asked about it; the words rank instead, and the answer says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import smartmem
+from smartmem.rag.embed import MockEmbedder
+
+
+def test_vectors_of_an_unknown_language_do_not_rank(tmp_path: Path) -> None:
+    with smartmem.open(f"sqlite:///{tmp_path / 'c.db'}", embedder={"name": "mock"}) as wb:
+        for text in ("我住在杭州。", "我对花生过敏。", "我养了一只三花猫，叫豆包。"):
+            wb.append(user_id=1, conversation_id="c", role="user", content=text)
+        wb.drain()
+        assert isinstance(wb.embedder, MockEmbedder)
+        wb.embedder.languages = ("en",)
+        found = wb.recall(1, "我的猫叫什么？")
+        assert found.fallback_reason is not None
+        assert found.fallback_reason.startswith("LANGUAGE: the embedder knows en, the query is zh")
+        assert max(found.items, key=lambda item: item.parts["relevance"]).content.startswith("我养了一只三花猫")
+        assert wb.recall(1, "What is my cat called?").fallback_reason is None
