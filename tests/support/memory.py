@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from smartmem.chat.history import NewMessage, append_message
+from smartmem.chat.history import append_message
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items, memory_jobs
 from smartmem.jobs import enqueue as extract_events
@@ -67,16 +67,15 @@ class Chain:
     def say(self, text: str, user_id: int = 1, *, day: int = 0, speaker: str | None = None) -> str:
         """Append a user message, `day` days after the start; returns its id."""
         self._said += 1
-        message = NewMessage(
+        return append_message(
+            self.db,
             user_id=user_id,
             conversation_id=f"c{user_id}",
             role="user",
             content=text,
             occurred_at=START + day * DAY + dt.timedelta(seconds=self._said),
             speaker=speaker,
-        )
-        with self.db.begin() as conn:
-            return append_message(conn, message).message_id
+        ).message_id
 
     def extract(self) -> WorkCounts:
         """Relay and extraction, without vector sync."""
