@@ -12,7 +12,6 @@ from tests.support.cli import Cli, Ran
 from tests.support.net import free_port
 
 
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
