@@ -258,7 +258,10 @@ def _parse(url: str | URL) -> URL:
 def _engine(url: URL) -> Engine:
     kind = url.get_backend_name()
     # Payloads are JSON written and read as text; microseconds are kept by UtcDateTime.
-    options: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 8, "max_overflow": 56, "pool_timeout": BUSY_S}
+    # Errors are logged and kept on rows (last_error): they must not carry a statement's parameters, which hold what
+    # users said.
+    options: dict[str, Any] = {"hide_parameters": True, "poolclass": QueuePool, "pool_timeout": BUSY_S}
+    options |= {"pool_size": 8, "max_overflow": 56}
     if kind == "sqlite":
         options["connect_args"] = {"timeout": BUSY_S, "check_same_thread": False}
     else:
