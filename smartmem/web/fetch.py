@@ -53,14 +53,17 @@ class WebFetcher:
         )
 
     def fetch(self, url: str, max_chars: int | None = None) -> FetchAnswer:
-        """One page, cut to `max_chars` characters. Takes at most `timeout_s`; never raises for what a page does."""
+        """One page, cut to `max_chars` characters (the setting is the most). Takes at most `timeout_s`.
+
+        Never raises for what a page or a network does.
+        """
         return self.fetch_many([url], max_chars)[0]
 
     def fetch_many(
         self, urls: Sequence[str], max_chars: int | None = None, budget_s: float | None = None
     ) -> list[FetchAnswer]:
         """Pages side by side, `concurrency` at a time, in the order asked; past `budget_s` the rest time out."""
-        limit = max_chars if max_chars is not None else self._settings.max_chars
+        limit = min(max_chars if max_chars is not None else self._settings.max_chars, self._settings.max_chars)
         return run(self._all(urls, limit, budget_s))
 
     async def _all(self, urls: Sequence[str], max_chars: int, budget_s: float | None) -> list[FetchAnswer]:
@@ -94,7 +97,9 @@ class WebFetcher:
             failure = observe(Kind.NO_TEXT, str(error), url=url)
         elapsed = (time.monotonic() - started) * 1000
         outcome = failure.kind.value if failure else "ok"
-        log.info("web_fetch %s", outcome, extra={"url": url, "outcome": outcome, "latency_ms": elapsed})
+        # The host only: the rest of an address can hold what a user wrote.
+        host = domain(hops[-1]) if hops else ""
+        log.info("web_fetch %s", outcome, extra={"domain": host, "outcome": outcome, "latency_ms": elapsed})
         return FetchAnswer(url=url, page=page, observation=failure, hops=tuple(hops), latency_ms=elapsed)
 
     def _page(self, url: str, body: Body, max_chars: int) -> Page:

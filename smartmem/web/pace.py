@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from smartmem.errors import ConfigError
+
 
 class Pacer:
     """Hands out turns at most `rate_per_s` times a second; safe to share between threads.
@@ -20,6 +22,8 @@ class Pacer:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if rate_per_s <= 0:
+            raise ConfigError(f"web.search.rate_per_s has {rate_per_s}; write a number above 0, or drop the provider")
         self._gap = 1.0 / rate_per_s
         self._monotonic, self._sleep = monotonic, sleep
         self._lock = threading.Lock()

@@ -64,6 +64,7 @@ def test_max_chars_cuts_and_says_so(web: LocalWeb) -> None:
     assert page
     assert (len(page.text), page.truncated) == (50, True)
     assert read(web, url).truncated is False
+    assert len(read(web, url, max_chars=60).text) == 60
 
 
 @pytest.mark.parametrize("name", ["gzip", "gzip-members", "gzip-padded", "deflate", "raw-deflate"])

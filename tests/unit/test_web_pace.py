@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from smartmem.errors import ConfigError
 from smartmem.web.pace import Pacer
 
 
@@ -44,3 +47,9 @@ def test_closed_until_the_time_that_the_provider_named() -> None:
     assert pacer.turn(60) == 7
     time.now += 7
     assert pacer.turn(60) == 0
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_a_rate_that_never_gives_a_turn_is_refused(rate: float) -> None:
+    with pytest.raises(ConfigError, match="rate_per_s"):
+        Pacer(rate)
