@@ -75,7 +75,9 @@ def labelled(text: str, *, speaker: str = "", date: str = "", title: str = "") -
 class Sequences:
     """Chunks in the order of their dialogues, to look up neighbours. Holds references, not copies.
 
-    Where several chunks claim one place (a turn cut into pieces), the last one added stands there.
+    Each part that looks at neighbours keeps its own: what one of them removes, the others still have to see, to know
+    whose neighbours changed. Where several chunks claim one place (a turn cut into pieces), the last one added stands
+    there.
     """
 
     def __init__(self) -> None:
@@ -96,6 +98,13 @@ class Sequences:
             chunk = self._chunks.pop(id, None)
             if chunk is not None and self._at.get(_place(chunk)) is chunk:
                 del self._at[_place(chunk)]
+
+    def forget(self, ids: Sequence[str], before: int, after: int) -> list[Chunk]:
+        """Remove by id; returns the chunks left whose window held a removed one: to be indexed again without it."""
+        gone = [self._chunks[id] for id in ids if id in self._chunks]
+        touched = self.touched(gone, before, after)
+        self.remove(ids)
+        return touched
 
     def of_documents(self, document_ids: Iterable[str]) -> list[Chunk]:
         """All chunks of these documents, by id."""

@@ -57,14 +57,13 @@ class Bm25Retriever:
         cjk: Cjk = "uni+bigram",
         idf: Literal["corpus", "scope"] = "corpus",
         window: int = 0,
-        sequences: Sequences | None = None,
     ) -> None:
         if k1 < 0 or not 0 <= b <= 1 or idf not in ("corpus", "scope"):
             raise ConfigError(f"bm25: k1 = {k1}, b = {b}, idf = {idf!r}; needs k1 >= 0, 0 <= b <= 1, corpus or scope")
         self._k1, self._b, self._scoped = k1, b, idf == "scope"
         self._analyse = Analyser(cjk=cjk, stemming=stemming, stopwords=stopwords)
         self._window = window
-        self._sequences = Sequences() if sequences is None else sequences
+        self._sequences = Sequences()
         self._lock = SharedLock()
         self._clear()
 
@@ -72,6 +71,9 @@ class Bm25Retriever:
         if self._window:
             self._sequences.add(chunks)
             chunks = [*chunks, *self._sequences.touched(chunks, self._window, self._window)]
+        self._write(chunks)
+
+    def _write(self, chunks: Sequence[Chunk]) -> None:
         counted = [(chunk, Counter(self._analyse(self._text(chunk)))) for chunk in chunks]
         with self._lock.alone():
             for chunk, terms in counted:
@@ -82,12 +84,13 @@ class Bm25Retriever:
         self.index(chunks)
 
     def delete(self, ids: Sequence[str]) -> None:
-        self._sequences.remove(ids)
         with self._lock.alone():
             for id in ids:
                 self._remove(id)
             if len(self._lengths) > 1000 and len(self._rows) * 2 < len(self._lengths):
                 self._compact()
+        if self._window:
+            self._write(self._sequences.forget(ids, self._window, self._window))
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
         if k < 1:

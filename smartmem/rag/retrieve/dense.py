@@ -32,7 +32,6 @@ class DenseRetriever:
         store: Given | VectorStore | None = None,
         batch: int = 512,
         context: int = 0,
-        sequences: Sequences | None = None,
     ) -> None:
         if embedder is None or store is None:
             missing = "an embedder" if embedder is None else "a store"
@@ -42,15 +41,13 @@ class DenseRetriever:
             create("store", store, dim=self.embedder.dim) if isinstance(store, str | Mapping) else store
         )
         self._batch, self._context = batch, context
-        self._sequences = Sequences() if sequences is None else sequences
+        self._sequences = Sequences()
 
     def index(self, chunks: Sequence[Chunk]) -> None:
         if self._context:
             self._sequences.add(chunks)
             chunks = [*chunks, *self._sequences.touched(chunks, self._context, 0)]
-        for i in range(0, len(chunks), self._batch):
-            part = chunks[i : i + self._batch]
-            self.store.upsert(part, self._vectors(part))
+        self._write(chunks)
 
     def restore(self, chunks: Sequence[Chunk]) -> None:
         """The store remembers the vectors; only the order of the turns is kept here."""
@@ -59,7 +56,13 @@ class DenseRetriever:
 
     def delete(self, ids: Sequence[str]) -> None:
         self.store.delete(ids)
-        self._sequences.remove(ids)
+        if self._context:
+            self._write(self._sequences.forget(ids, self._context, 0))
+
+    def _write(self, chunks: Sequence[Chunk]) -> None:
+        for i in range(0, len(chunks), self._batch):
+            part = chunks[i : i + self._batch]
+            self.store.upsert(part, self._vectors(part))
 
     def _vectors(self, chunks: Sequence[Chunk]) -> Vectors:
         alone = self.embedder.embed_documents([chunk.searchable for chunk in chunks])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smartmem.errors import ConfigError
-from smartmem.rag.dialogue import Sequences
 from smartmem.rag.protocols import Embedder, Retriever, VectorStore
 from smartmem.rag.registry import create, register
 from smartmem.rag.retrieve.fuse import Method, check_method, fuse
@@ -28,16 +27,13 @@ class HybridRetriever:
         depth: int = 200,
         embedder: Embedder | None = None,
         store: VectorStore | None = None,
-        sequences: Sequences | None = None,
     ) -> None:
         check_method("retriever 'hybrid'", method)
         self._weights = [1.0] * len(parts) if weights is None else list(weights)
         if not parts or len(self._weights) != len(parts):
             raise ConfigError(f"retriever 'hybrid': {len(parts)} parts and {len(self._weights)} weights; name one each")
         self.parts: list[Retriever] = [
-            create("retriever", part, embedder=embedder, store=store, sequences=sequences)
-            if isinstance(part, str | Mapping)
-            else part
+            create("retriever", part, embedder=embedder, store=store) if isinstance(part, str | Mapping) else part
             for part in parts
         ]
         self._method: Method = method

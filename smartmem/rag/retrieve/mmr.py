@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from smartmem.errors import ConfigError
-from smartmem.rag.dialogue import Sequences
 from smartmem.rag.protocols import Embedder, Retriever, VectorStore
 from smartmem.rag.registry import create, register
 from smartmem.rag.trace import stage
@@ -31,16 +30,13 @@ class MmrRetriever:
         depth: int = 50,
         embedder: Embedder | None = None,
         store: VectorStore | None = None,
-        sequences: Sequences | None = None,
     ) -> None:
         if embedder is None:
             raise ConfigError("retriever 'mmr' needs an embedder: name one in the pipeline's specification")
         if not 0 <= balance <= 1:
             raise ConfigError(f"retriever 'mmr': balance = {balance}; use 0 (variety) to 1 (relevance)")
         self.base: Retriever = (
-            create("retriever", base, embedder=embedder, store=store, sequences=sequences)
-            if isinstance(base, str | Mapping)
-            else base
+            create("retriever", base, embedder=embedder, store=store) if isinstance(base, str | Mapping) else base
         )
         self._embedder, self._balance, self._depth = embedder, balance, depth
 
