@@ -14,6 +14,7 @@ from tests.support.docs import ROOT, Block, blocks, files
 
 PAGES = {file.relative_to(ROOT).as_posix(): list(blocks(file)) for file in files()}
 LEFT_OUT = [block for page in PAGES.values() for block in page if block.skip]
+EXPORTS = ".exports"
 # What stands in the docs for a site's own server.
 _DATABASE = re.compile(r"mysql\+pymysql://[^\s\"'@]*@db\.example[^\s\"']*")
 
@@ -54,7 +55,9 @@ def run(block: Block, folder: Path, request: pytest.FixtureRequest) -> None:
     if block.language == "python":
         command = [sys.executable, "-W", "error", "-c", text]
     else:
-        command = ["bash", "-eu", "-o", "pipefail", "-c", text]
+        # What a block exports lasts, as it would in the reader's shell.
+        keep = f"if [ -f {EXPORTS} ]; then . ./{EXPORTS}; fi\n{text}\n{{ unset OLDPWD; declare -px; }} > {EXPORTS}\n"
+        command = ["bash", "-eu", "-o", "pipefail", "-c", keep]
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )

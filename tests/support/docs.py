@@ -12,13 +12,17 @@ run one after the other in one folder, as a reader would type them.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN = ("bash", "console", "python")
-_BLOCK = re.compile(r"(?ms)^(?:<!-- run: (?P<order>[^\n]*?) -->\n)?^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```$")
+_BLOCK = re.compile(
+    r"(?ms)^(?P<in> *)(?:<!-- run: (?P<order>[^\n]*?) -->\n(?P=in))?"
+    r"```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^(?P=in)```$"
+)
 _ORDER = re.compile(
     r"skip because (?P<skip>.+)|save as (?P<save>\S+)|with (?P<server>mariadb)|fails with (?P<status>\d+)"
 )
@@ -53,15 +57,16 @@ def blocks(file: Path) -> Iterator[Block]:
     """The blocks of one file that are run, saved or left out with a reason. A comment of no known form is an error."""
     text = file.read_text("utf-8")
     for found in _BLOCK.finditer(text):
+        code = textwrap.dedent(found["text"])
         where = f"{file.name}:{text.count(chr(10), 0, found.start('language')) + 1}"
         order = found["order"]
         if order is None:
             if found["language"] in RUN:
-                yield Block(where=where, language=found["language"], text=found["text"])
+                yield Block(where=where, language=found["language"], text=code)
             continue
         known = _ORDER.fullmatch(order)
         if known is None:
             raise ValueError(f"{where}: <!-- run: {order} --> is none of the forms in tests/support/docs.py")
         given = {key: value for key, value in known.groupdict().items() if value is not None}
         status = int(given.pop("status", "0"))
-        yield Block(where=where, language=found["language"], text=found["text"], status=status, **given)
+        yield Block(where=where, language=found["language"], text=code, status=status, **given)
