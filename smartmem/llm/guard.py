@@ -52,7 +52,7 @@ class GuardedChat:
                     self._open_until = self._monotonic() + self._pause_s
             raise
         with self._lock:
-            self._failed = 0
+            self._failed, self._open_until = 0, 0.0
         return answer
 
     def _pass_breaker(self) -> None:
