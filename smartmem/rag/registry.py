@@ -68,6 +68,15 @@ def names(kind: str) -> list[str]:
     return sorted(_registry[kind])
 
 
+def component(kind: str, name: str) -> type:
+    """The class behind a name. Raises `UnknownComponent`."""
+    _load(kind)
+    found = _registry[kind].get(name)
+    if found is None:
+        raise UnknownComponent(kind, name, list(_registry[kind]))
+    return found
+
+
 def create(kind: str, spec: Spec, **injected: Any) -> Any:
     """Make a component from its name or `{"name": …, option: …}`.
 
@@ -81,9 +90,7 @@ def create(kind: str, spec: Spec, **injected: Any) -> Any:
         name = options.pop("name")
     except KeyError:
         raise ConfigError(f"{kind} {options!r} has no name; write name = one of {', '.join(names(kind))}") from None
-    cls = _registry[kind].get(name)
-    if cls is None:
-        raise UnknownComponent(kind, name, list(_registry[kind]))
+    cls = component(kind, name)
     taken = inspect.signature(cls).parameters
     unknown = sorted(set(options) - set(taken))
     if unknown:

@@ -17,12 +17,23 @@ _users: dict[str, int] = {}
 _lock = threading.Lock()
 
 
+class _Unanswered(logging.Filter):
+    """pymilvus asks for a time that the Lite server does not give and gets on without it; gRPC logs a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], NotImplementedError))
+
+
+_unanswered = _Unanswered()
+
+
 def acquire(path: Path) -> str:
     """Start the server of a folder, or join it; returns its address.
 
     Raises `StoreUnavailable` when another process has the folder, or when it cannot be opened.
     """
     manager = _manager()
+    logging.getLogger("grpc._server").addFilter(_unanswered)  # adding it again changes nothing
     key = str(path.resolve())
     with _lock:
         with _Overheard() as overheard:
