@@ -249,11 +249,17 @@ class _Deflate:
         self._engine = zlib.decompressobj(wbits)
         self._members = 0
         self._inside = False  # whether the present member has begun
+        self._held = b""  # the first byte of a member: only two together tell what it is
 
     def feed(self, piece: bytes, room: int) -> list[bytes]:
         """At most `room` bytes of what `piece` unpacks to; a caller that gets `room` bytes stops."""
         parts: list[bytes] = []
         while piece and room > 0:
+            if not self._inside:
+                piece, self._held = self._held + piece, b""
+                if len(piece) < 2:
+                    self._held = piece
+                    break
             try:
                 part = self._engine.decompress(piece, room)
             except zlib.error:

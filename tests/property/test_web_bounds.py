@@ -7,7 +7,7 @@ import ipaddress
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smartmem.web.extract import BrokenCharset, decode
@@ -38,6 +38,7 @@ def test_what_python_calls_private_is_never_public(address: ipaddress.IPv4Addres
         assert not is_public(address) or (wrapped and all(is_public(a) for a in wrapped))
 
 
+@example(data=b"", room=1, cuts=[1], encoding="raw")  # a header that comes byte by byte
 @given(
     data=st.binary(max_size=5000),
     room=st.integers(1, 6000),
