@@ -8,8 +8,9 @@ tests/unit/test_stats.py.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,50 @@ class Paired:
     clusters: int
 
 
+def draws(clusters: int, resamples: int, seed: int) -> Floats:
+    """How often each cluster is in each resample: (resamples x clusters)."""
+    share = np.full(clusters, 1 / clusters)
+    return np.random.default_rng(seed).multinomial(clusters, share, size=resamples).astype(np.float64)
+
+
+def bca(
+    estimate: Callable[[Floats], Floats],
+    clusters: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    confidence: float = CONFIDENCE,
+) -> tuple[float, float | None, float | None]:
+    """(value, lo, hi) of any statistic of weighted clusters: `estimate` maps weights (n x clusters) to (n,)."""
+    return bca_of(estimate, draws(clusters, resamples, seed), confidence)
+
+
+def bca_of(
+    estimate: Callable[[Floats], Floats], weights: Floats, confidence: float
+) -> tuple[float, float | None, float | None]:
+    """The same with the resamples given. Bias: the share of resamples below the value; acceleration: the jackknife."""
+    from scipy.special import ndtr, ndtri
+
+    clusters = weights.shape[1]
+    theta = float(estimate(np.ones((1, clusters)))[0])
+    if clusters < 2:
+        return theta, None, None
+    boot = estimate(weights)
+    if np.ptp(boot) < 1e-15:
+        return theta, theta, theta
+    below = (np.count_nonzero(boot < theta) + np.count_nonzero(boot <= theta)) / (2 * len(boot))
+    z0 = ndtri(np.clip(below, 0.5 / len(boot), 1 - 0.5 / len(boot)))
+    leave_one_out = estimate(1.0 - np.eye(clusters))
+    away = leave_one_out.mean() - leave_one_out
+    spread = float((away**2).sum())
+    acceleration = float((away**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    tail = (1 - confidence) / 2
+    ends = z0 + ndtri(np.array([tail, 1 - tail]))
+    at = ndtr(z0 + ends / (1 - acceleration * ends))
+    lo, hi = np.quantile(boot, np.clip(at, 0.0, 1.0))
+    return theta, float(lo), float(hi)
+
+
 class Resampler:
     """Resamples the clusters of one fixed list of queries; the same draws serve every metric and arm.
 
@@ -78,9 +123,7 @@ class Resampler:
         self._shape = (len(self.names), len(self.groups))
         self._counts = np.bincount(self._cell, minlength=self._shape[0] * self._shape[1]).reshape(self._shape)
         self._confidence, self._seed, self._resamples = confidence, seed, resamples
-        n = self._shape[0]
-        # How often each cluster is in each resample: (resamples x clusters).
-        self._weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+        self._weights = draws(self._shape[0], resamples, seed)
 
     @property
     def clusters(self) -> int:
@@ -94,7 +137,7 @@ class Resampler:
         sums: Floats = np.bincount(self._cell, weights=values, minlength=self._counts.size).astype(np.float64)
         return sums.reshape(self._shape)
 
-    def _estimate(self, weights: Floats, sums: Floats) -> Floats:
+    def _estimate(self, weights: Floats, *, sums: Floats) -> Floats:
         """Means under weights (n x clusters) → (n,)."""
         counts = weights @ self._counts
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -105,35 +148,14 @@ class Resampler:
 
     def mean(self, values: Floats) -> float:
         """The (macro) mean over all queries."""
-        return float(self._estimate(np.ones((1, self.clusters)), self._sums(values))[0])
+        return float(self._estimate(np.ones((1, self.clusters)), sums=self._sums(values))[0])
 
     def interval(self, values: Floats) -> Interval:
         """The mean with its BCa interval."""
         sums = self._sums(values)
-        theta = float(self._estimate(np.ones((1, self.clusters)), sums)[0])
-        lo, hi = self._bca(sums, theta)
+        estimate = functools.partial(self._estimate, sums=sums)
+        theta, lo, hi = bca_of(estimate, self._weights, self._confidence)
         return Interval(mean=theta, lo=lo, hi=hi, queries=len(values), clusters=self.clusters)
-
-    def _bca(self, sums: Floats, theta: float) -> tuple[float | None, float | None]:
-        with needs("eval"):
-            from scipy.special import ndtr, ndtri
-
-        if self.clusters < 2:
-            return None, None
-        boot = self._estimate(self._weights, sums)
-        if np.ptp(boot) < 1e-15:
-            return theta, theta
-        below = (np.count_nonzero(boot < theta) + np.count_nonzero(boot <= theta)) / (2 * len(boot))
-        z0 = ndtri(np.clip(below, 0.5 / len(boot), 1 - 0.5 / len(boot)))
-        leave_one_out = self._estimate(1.0 - np.eye(self.clusters), sums)
-        away = leave_one_out.mean() - leave_one_out
-        spread = float((away**2).sum())
-        acceleration = float((away**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-        tail = (1 - self._confidence) / 2
-        ends = z0 + ndtri(np.array([tail, 1 - tail]))
-        at = ndtr(z0 + ends / (1 - acceleration * ends))
-        lo, hi = np.quantile(boot, np.clip(at, 0.0, 1.0))
-        return float(lo), float(hi)
 
     def paired(self, arm: Floats, baseline: Floats) -> Paired:
         """The arm minus the baseline on the same queries in the same order."""
@@ -183,7 +205,7 @@ class Resampler:
 
         if self.clusters < 2:
             return None
-        boot = self._estimate(self._weights, self._sums(difference))
+        boot = self._estimate(self._weights, sums=self._sums(difference))
         n = self.clusters
         # The bootstrap's spread is short by (n-1)/n, which matters with ten clusters.
         error = float(boot.std(ddof=1)) * (n / (n - 1)) ** 0.5
