@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, null, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.engine import Connection
 
+from smartmem.db import hot
 from smartmem.db.engine import Database
 from smartmem.db.lease_table import DEAD, ERROR_CHARS, FAILED, PENDING, AnyRow, LeaseRows, LeaseTable, storable
 from smartmem.db.leases import Leases
@@ -74,7 +75,7 @@ class DeadLetters:
                 now = self.db.now()
                 self._leases.take_back(conn, {row.key for row in rows})
                 self._rows.log(conn, now, ids, PENDING, None, reason="replayed", attempt=0)
-                self._rows.update(conn, ids, self._reborn(now), self._t.status == DEAD)
+                self._rows.update(conn, ids, self._reborn(now), where="status='dead'")
                 self.db.ring_after_commit(conn)
             return [row.id for row in rows]
 
@@ -94,7 +95,7 @@ class DeadLetters:
                 ids, now = [row.id for row in rows], self.db.now()
                 told = storable(f"discarded: {reason}", ERROR_CHARS)
                 self._rows.log(conn, now, ids, DEAD, None, reason=told, attempt=0)
-                self._rows.update(conn, ids, self._rows.final(now, DEAD) | {"dead_at": null(), "last_error": told})
+                self._rows.update(conn, ids, self._rows.final(now, DEAD) | {"dead_at": None, "last_error": told})
                 self._unpark(conn, now, {row.key for row in rows if row.status != DEAD})
             return [row.id for row in rows]
 
@@ -161,8 +162,10 @@ class DeadLetters:
         return where
 
     def _reborn(self, now: dt.datetime) -> dict[str, Any]:
-        blank = {name: null() for name in ("dead_at", "lease_token", "worker_id", self.spec.final_at) if name}
-        values = {"status": PENDING, "retry_count": 0, "due_at": now, "order_key": self._t[self.spec.key]}
+        blank: dict[str, Any] = {
+            name: None for name in ("dead_at", "lease_token", "worker_id", self.spec.final_at) if name
+        }
+        values = {"status": PENDING, "retry_count": 0, "due_at": now, "order_key": hot.Raw(self.spec.key)}
         return self._rows.stamped(blank | values, now)
 
     def _unpark(self, conn: Connection, now: dt.datetime, keys: set[str]) -> None:

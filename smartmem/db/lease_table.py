@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, String, Table, and_, insert, literal, null, select, update
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy import Row, Table
+from sqlalchemy.engine import Connection
 
-from smartmem.db.tables import UtcDateTime, memory_job_events, memory_jobs, outbox_messages
+from smartmem.db import hot
+from smartmem.db.tables import memory_job_events, memory_jobs, outbox_messages
 from smartmem.errors import StaleLease
 from smartmem.text import clean, cut
 
@@ -31,6 +32,7 @@ class LeaseTable:
     done: str  # the final status of success
     key: str  # the column that keeps the order key for good
     kind: str  # the column that names the event or job type
+    columns: str  # what a claim reads besides what leases need
     done_at: str | None = None  # set on success
     final_at: str | None = None  # set on success and on death
     started_at: str | None = None  # set by the first claim
@@ -39,7 +41,13 @@ class LeaseTable:
 
 
 OUTBOX = LeaseTable(
-    table=outbox_messages, noun="event", done="consumed", key="message_key", kind="event_type", done_at="consumed_at"
+    table=outbox_messages,
+    noun="event",
+    done="consumed",
+    key="message_key",
+    kind="event_type",
+    columns="event_id,event_type,event_version,payload,created_at",
+    done_at="consumed_at",
 )
 JOBS = LeaseTable(
     table=memory_jobs,
@@ -47,6 +55,9 @@ JOBS = LeaseTable(
     done="success",
     key="job_key",
     kind="job_type",
+    columns=(
+        "user_id,conversation_id,source_message_id,source_event_id,job_type,idempotency_key,payload,trace_id,created_at"
+    ),
     final_at="finished_at",
     started_at="started_at",
     updated_at="updated_at",
@@ -92,39 +103,54 @@ class LeaseRows:
 
     def __init__(self, spec: LeaseTable) -> None:
         self.spec = spec
-        self.c = spec.table.c
-
-    def held(self, token: str) -> ColumnElement[bool]:
-        return and_(self.c.lease_token == token, self.c.status == PROCESSING)
 
     def update(
-        self, conn: Connection, ids: Sequence[int], values: Mapping[str, Any], *where: ColumnElement[bool]
+        self,
+        conn: Connection,
+        ids: Iterable[int],
+        values: Mapping[str, Any],
+        *,
+        held: str | None = None,
+        where: str = "",
     ) -> int:
-        done: CursorResult[Any] = conn.execute(update(self.spec.table).where(self.c.id.in_(ids), *where).values(values))
-        return done.rowcount
+        """Set columns of rows by id; `held` narrows to those under a token, `where` adds a condition of ours."""
+        settings = ",".join(f"{name}={_value(conn, name, value)}" for name, value in values.items())
+        statement = (
+            f"UPDATE {self.spec.table.name} SET {settings} WHERE id IN ({hot.id_list(ids)})"  # noqa: S608
+            f"{where and ' AND ' + where}{self._held(conn, held)}"
+        )
+        params = {name: value for name, value in values.items() if not isinstance(value, hot.Raw)}
+        return hot.run(conn, statement, params | _token(held)).rowcount
 
     def held_update(self, conn: Connection, token: str, ids: Sequence[int], values: Mapping[str, Any]) -> None:
         """Update rows that this token holds; `StaleLease` when any of them is not held any more."""
-        changed = self.update(conn, ids, values, self.held(token))
+        changed = self.update(conn, ids, values, held=token)
         if changed != len(ids):
             raise StaleLease(
                 f"{len(ids) - changed} of {len(ids)} {self.spec.noun}s are no longer held under lease {token} "
                 f"(first id {ids[0]}): the lease expired or was taken back; nothing was changed"
             )
 
+    def still_held(self, conn: Connection, token: str, ids: Iterable[int]) -> set[int]:
+        """Those of `ids` that this token still holds."""
+        statement = f"SELECT id FROM {self.spec.table.name} WHERE id IN ({hot.id_list(ids)})"  # noqa: S608
+        return {row[0] for row in hot.run(conn, statement + self._held(conn, token), _token(token))}
+
     def stamped(self, values: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
+        """`values`, and the column that says when a row was last changed."""
         return dict(values) | ({self.spec.updated_at: now} if self.spec.updated_at else {})
 
     def final(self, now: dt.datetime, status: str) -> dict[str, Any]:
+        """What becomes of a row that is done or dead: no longer due, no longer in its key's order."""
         stamps = [self.spec.final_at, "dead_at" if status == DEAD else self.spec.done_at]
-        values = {"status": status, "due_at": null(), "order_key": null()} | {name: now for name in stamps if name}
-        return self.stamped(values, now)
+        gone = {"status": status, "due_at": hot.Raw("NULL"), "order_key": hot.Raw("NULL")}
+        return self.stamped(gone | {name: now for name in stamps if name}, now)
 
     def log(
         self,
         conn: Connection,
         now: dt.datetime,
-        ids: Sequence[int],
+        ids: Iterable[int],
         to: str,
         worker_id: str | None,
         *,
@@ -132,34 +158,39 @@ class LeaseRows:
         attempt: int = 1,
         held: str | None = None,
     ) -> None:
-        """Write history for a transition that is about to happen. `attempt` is added to the failures so far."""
-        which = and_(self.c.id.in_(ids), *([self.held(held)] if held else []))
-        worker = self.c.worker_id if worker_id is None else literal(worker_id)
-        self.log_where(conn, now, which, literal(to), worker, reason, self.c.retry_count + attempt)
+        """Write history for a transition that is about to happen. `to` may be `Raw`; without `worker_id` it is the
+        row's own; `attempt` is added to the failures so far.
 
-    def log_where(
-        self,
-        conn: Connection,
-        now: dt.datetime,
-        which: ColumnElement[bool],
-        to: ColumnElement[Any],
-        worker: Any,
-        reason: str | None,
-        attempt: ColumnElement[int],
-    ) -> None:
+        Taken from the table itself, before the update: no id travels twice, and the old status is the true one.
+        """
         history = self.spec.history
         if history is None:
             return
         told = None if reason is None else cut(reason, REASON_CHARS)[0]
-        # From the table itself, before the update: no id travels twice, and the old status is the true one.
-        source = select(
-            self.c.id, self.c.status, to, literal(now, UtcDateTime()), attempt, worker, literal(told, String())
-        ).where(which)
-        conn.execute(
-            insert(history).from_select(
-                ["job_id", "from_status", "to_status", "at", "attempt", "worker_id", "reason"], source
-            )
+        worker = "worker_id" if worker_id is None else hot.named(conn, "worker")
+        statement = (
+            f"INSERT INTO {history.name} (job_id,from_status,to_status,at,attempt,worker_id,reason)"  # noqa: S608
+            f" SELECT id,status,{_value(conn, 'target', to)},{hot.named(conn, 'now')},retry_count+{int(attempt)},"
+            f"{worker},{hot.named(conn, 'reason')}"
+            f" FROM {self.spec.table.name} WHERE id IN ({hot.id_list(ids)}){self._held(conn, held)}"
         )
+        params: dict[str, Any] = {"now": now, "reason": told}
+        if not isinstance(to, hot.Raw):
+            params["target"] = to
+        if worker_id is not None:
+            params["worker"] = worker_id
+        hot.run(conn, statement, params | _token(held))
+
+    def _held(self, conn: Connection, token: str | None) -> str:
+        return "" if token is None else f" AND status='{PROCESSING}' AND lease_token={hot.named(conn, 'held')}"
+
+
+def _token(held: str | None) -> dict[str, Any]:
+    return {} if held is None else {"held": held}
+
+
+def _value(conn: Connection, name: str, value: Any) -> str:
+    return str(value) if isinstance(value, hot.Raw) else hot.named(conn, name)
 
 
 def storable(error: str, limit: int) -> str:

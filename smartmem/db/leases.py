@@ -25,9 +25,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, null, or_, select, update
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
 
+from smartmem.db import hot
 from smartmem.db.doorbell import Listener
 from smartmem.db.engine import Database
 from smartmem.db.lease_table import (
@@ -46,7 +47,6 @@ from smartmem.db.lease_table import (
     LeaseTable,
     storable,
 )
-from smartmem.db.tables import UtcDateTime
 from smartmem.db.time import since_boot
 from smartmem.settings import LeaseSettings
 
@@ -66,7 +66,8 @@ class Leases:
     ) -> None:
         self.db, self.spec, self.settings = db, spec, settings
         self.rows = LeaseRows(spec)
-        self._t = spec.table.c
+        self._t, self._name = spec.table.c, spec.table.name
+        self._columns = f"id,order_key,status,retry_count,max_retry,worker_id,due_at,{spec.columns}"
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._swept_at: float | None = None
 
@@ -88,22 +89,23 @@ class Leases:
 
     # --- claim --------------------------------------------------------------------------------------------------
 
-    def claim(self, batch: int, worker_id: str, *, only: ColumnElement[bool] | None = None) -> Claim:
-        """Lease at most `batch` due rows. `only` narrows the choice (it must not split the rows of one key)."""
+    def claim(self, batch: int, worker_id: str, *, kinds: Sequence[str] | None = None) -> Claim:
+        """Lease at most `batch` due rows. `kinds` narrows the choice to types (a key must not mix types then)."""
         self._sweep()
-        return self.db.run(lambda conn: self._claim(conn, batch, worker_id, only))
+        return self.db.run(lambda conn: self._claim(conn, batch, worker_id, kinds))
 
-    def _claim(self, conn: Connection, batch: int, worker_id: str, only: ColumnElement[bool] | None) -> Claim:
+    def _claim(self, conn: Connection, batch: int, worker_id: str, kinds: Sequence[str] | None) -> Claim:
         now = self.db.now()
         chosen: dict[int, AnyRow] = {}
         blocked: set[str] = set()
         after: tuple[dt.datetime, int] | None = None
         while True:
-            page = self._candidates(conn, now, batch, after, blocked, only)
+            page = self._candidates(conn, now, batch, after, blocked, kinds)
             if page:
-                after = (page[-1].due_at, page[-1].id)
-                locked = self._lock(conn, now, [row.id for row in page])
-                chosen |= self._in_order(conn, now, locked, chosen, blocked, only)
+                after = (hot.moment(page[-1].due_at), page[-1].id)
+                # SQLite's one writer has locked everything already, and its candidates are whole rows.
+                locked = self._lock(conn, now, [row.id for row in page]) if self.db.skips_locked else page
+                chosen |= self._in_order(conn, now, locked, chosen, blocked, kinds)
             # A page may be all blocked: a key's rows behind a head in back-off must not hide other keys' rows.
             if len(page) < batch or 2 * len(chosen) >= batch:
                 break
@@ -117,29 +119,39 @@ class Leases:
         limit: int,
         after: tuple[dt.datetime, int] | None,
         blocked: Collection[str],
-        only: ColumnElement[bool] | None,
+        kinds: Sequence[str] | None,
     ) -> Sequence[AnyRow]:
         """Due rows, read without locks. `… WHERE due_at <= ? FOR UPDATE SKIP LOCKED` locks index ranges on InnoDB,
         was twice as slow and deadlocked with inserts; the ids found here are locked by primary key."""
-        wanted = select(self._t.id, self._t.due_at).where(self._t.due_at <= now)
+        columns = "id,due_at" if self.db.skips_locked else self._columns
+        params: dict[str, Any] = {"now": now}
+        where = self._of_kinds(conn, kinds, params)
         if after is not None:
-            due, id_ = after
-            wanted = wanted.where(self._t.due_at >= due, or_(self._t.due_at > due, self._t.id > id_))
+            params["due"], params["id"] = after
+            due, id_ = hot.named(conn, "due"), hot.named(conn, "id")
+            where += f" AND due_at>={due} AND (due_at>{due} OR id>{id_})"
         if blocked:
-            wanted = wanted.where(self._t.order_key.not_in(blocked))
-        if only is not None:
-            wanted = wanted.where(only)
-        return conn.execute(wanted.order_by(self._t.due_at, self._t.id).limit(limit)).all()
+            where += f" AND order_key NOT IN ({_names(conn, 'b', blocked, params)})"
+        statement = (
+            f"SELECT {columns} FROM {self._name} WHERE due_at<={hot.named(conn, 'now')}{where}"  # noqa: S608
+            f" ORDER BY due_at,id LIMIT {int(limit)}"
+        )
+        return hot.run(conn, statement, params).all()
 
     def _lock(
-        self, conn: Connection, now: dt.datetime, ids: Sequence[int], only: ColumnElement[bool] | None = None
+        self, conn: Connection, now: dt.datetime, ids: Sequence[int], kinds: Sequence[str] | None = None
     ) -> Sequence[AnyRow]:
-        wanted = select(self.spec.table).where(self._t.id.in_(ids), self._t.due_at <= now).order_by(self._t.id)
-        if only is not None:
-            wanted = wanted.where(only)
-        if self.db.skips_locked:
-            wanted = wanted.with_for_update(skip_locked=True)
-        return conn.execute(wanted).all()
+        params: dict[str, Any] = {"now": now}
+        where = self._of_kinds(conn, kinds, params)
+        statement = (
+            f"SELECT {self._columns} FROM {self._name} WHERE id IN ({hot.id_list(ids)})"  # noqa: S608
+            f" AND due_at<={hot.named(conn, 'now')}{where} ORDER BY id"
+            f"{' FOR UPDATE SKIP LOCKED' if self.db.skips_locked else ''}"
+        )
+        return hot.run(conn, statement, params).all()
+
+    def _of_kinds(self, conn: Connection, kinds: Sequence[str] | None, params: dict[str, Any]) -> str:
+        return "" if kinds is None else f" AND {self.spec.kind} IN ({_names(conn, 'k', kinds, params)})"
 
     def _in_order(
         self,
@@ -148,7 +160,7 @@ class Leases:
         locked: Sequence[AnyRow],
         chosen: Mapping[int, AnyRow],
         blocked: set[str],
-        only: ColumnElement[bool] | None,
+        kinds: Sequence[str] | None,
     ) -> dict[int, AnyRow]:
         """Those of `locked` with no earlier unfinished row of their key outside our hands.
 
@@ -158,7 +170,7 @@ class Leases:
         heads = self._foreign_heads(conn, locked, chosen)
         if heads:
             # A head whose back-off has just ended is due, but later than its successors: take it before them.
-            due = self._lock(conn, now, sorted(heads.values()), only)
+            due = self._lock(conn, now, sorted(heads.values()), kinds)
             if due:
                 locked = [*due, *locked]
                 heads = self._foreign_heads(conn, locked, chosen)
@@ -184,15 +196,14 @@ class Leases:
         if not locked:
             return {}
         ours = [row.id for row in locked] + list(chosen)
-        foreign = conn.execute(
-            select(self._t.order_key, func.min(self._t.id).label("id"))
-            .where(
-                self._t.order_key.in_({row.order_key for row in locked}),
-                self._t.id < max(row.id for row in locked),
-                self._t.id.not_in(ours),
-            )
-            .group_by(self._t.order_key)
-        ).all()
+        params: dict[str, Any] = {}
+        keys = _names(conn, "o", {row.order_key for row in locked}, params)
+        foreign = hot.run(
+            conn,
+            f"SELECT order_key,MIN(id) AS id FROM {self._name} WHERE order_key IN ({keys})"  # noqa: S608
+            f" AND id<{max(row.id for row in locked)} AND id NOT IN ({hot.id_list(ours)}) GROUP BY order_key",
+            params,
+        )
         return {row.order_key: row.id for row in foreign}
 
     def _park(self, conn: Connection, now: dt.datetime, waiting: Mapping[int, Sequence[int]]) -> None:
@@ -214,7 +225,7 @@ class Leases:
             "due_at": now + dt.timedelta(seconds=self.settings.lease_s),
         }
         if self.spec.started_at:
-            lease[self.spec.started_at] = func.coalesce(self._t[self.spec.started_at], literal(now, UtcDateTime()))
+            lease[self.spec.started_at] = hot.Raw(f"COALESCE({self.spec.started_at},'{hot.stamp(now)}')")
         fresh = [row.id for row in rows if row.status != PROCESSING]
         expired = [row for row in rows if row.status == PROCESSING]
         if fresh:
@@ -225,7 +236,7 @@ class Leases:
             again = [row.id for row in group if row.retry_count + 1 < row.max_retry]
             over = [row.id for row in group if row.retry_count + 1 >= row.max_retry]
             died += len(over)
-            count = {"retry_count": self._t.retry_count + 1, "last_error": reason}
+            count = {"retry_count": hot.Raw("retry_count+1"), "last_error": reason}
             if again:
                 self.rows.log(conn, now, again, PROCESSING, worker_id, reason=reason, attempt=2)
                 self.rows.update(conn, again, self.rows.stamped(lease | count, now))
@@ -261,7 +272,8 @@ class Leases:
         with self.db.read() as conn:
             ids = conn.execute(select(self._t.id).where(self._t.due_at > legal)).scalars().all()
         if ids:
-            self.db.run(lambda conn: self.rows.update(conn, ids, {"due_at": now}, self._t.due_at > legal))
+            still = f"due_at>'{hot.stamp(legal)}'"
+            self.db.run(lambda conn: self.rows.update(conn, ids, {"due_at": now}, where=still))
         return len(ids)
 
     # --- what becomes of a claimed row --------------------------------------------------------------------------
@@ -271,10 +283,9 @@ class Leases:
         due = self.db.now() + dt.timedelta(seconds=self.settings.lease_s)
 
         def work(conn: Connection) -> set[int]:
-            if self.rows.update(conn, ids, {"due_at": due}, self.rows.held(token)) == len(ids):
+            if self.rows.update(conn, ids, {"due_at": due}, held=token) == len(ids):
                 return set()
-            kept = conn.execute(select(self._t.id).where(self._t.id.in_(ids), self.rows.held(token))).scalars()
-            return set(ids) - set(kept)
+            return set(ids) - self.rows.still_held(conn, token, ids)
 
         return self.db.run(work) if ids else set()
 
@@ -306,7 +317,7 @@ class Leases:
                 due |= dict.fromkeys(ids)
                 continue
             for again, part in self._back_off(now, attempt, ids).items():
-                values = {"status": FAILED, "due_at": again, "lease_token": null()} | count
+                values = {"status": FAILED, "due_at": again, "lease_token": None} | count
                 self.rows.held_update(conn, token, part, self.rows.stamped(values, now))
                 due |= dict.fromkeys(part, again)
         return due
@@ -315,8 +326,7 @@ class Leases:
         """Give rows back unworked; not counted as an attempt. Rows that are not ours any more are left alone."""
         if not ids:
             return 0
-        now = self.db.now()
-        return self._return(conn, now, self._t.id.in_(ids), due_at or now, "released", held=token)
+        return self._return(conn, self.db.now(), ids, due_at, "released", held=token)
 
     def give_back(self, left: list[tuple[str, list[int]]]) -> int:
         """Release what is still held of `left` (tokens and ids), emptying it: after an outage, at a stop."""
@@ -333,27 +343,24 @@ class Leases:
     def take_back(self, conn: Connection, keys: Collection[str]) -> int:
         """Return the leased rows of `keys` to the queue, so that a replayed row goes before them. Whoever works
         them is fenced and drops its work."""
-        now = self.db.now()
-        return self._return(conn, now, self._t.order_key.in_(keys), now, "taken back: an earlier row was replayed")
+        leased = select(self._t.id).where(self._t.order_key.in_(keys), self._t.status == PROCESSING)
+        ids = conn.execute(leased.with_for_update() if self.db.skips_locked else leased).scalars().all()
+        return self._return(conn, self.db.now(), ids, None, "taken back: an earlier row was replayed")
 
     def _return(
         self,
         conn: Connection,
         now: dt.datetime,
-        which: ColumnElement[bool],
-        due: dt.datetime,
+        ids: Sequence[int],
+        due: dt.datetime | None,
         reason: str,
         *,
         held: str | None = None,
     ) -> int:
-        which = and_(which, self._t.status == PROCESSING, *([self.rows.held(held)] if held else []))
-        back = case((self._t.retry_count > 0, FAILED), else_=PENDING)
-        self.rows.log_where(conn, now, which, back, null(), reason, self._t.retry_count + 1)
-        values = {"status": back, "due_at": due, "lease_token": null(), "worker_id": null()}
-        done: CursorResult[Any] = conn.execute(
-            update(self.spec.table).where(which).values(self.rows.stamped(values, now))
-        )
-        return done.rowcount
+        back = hot.Raw(f"CASE WHEN retry_count>0 THEN '{FAILED}' ELSE '{PENDING}' END")
+        self.rows.log(conn, now, ids, back, None, reason=reason, held=held)
+        values = {"status": back, "due_at": due or now, "lease_token": None, "worker_id": None}
+        return self.rows.update(conn, ids, self.rows.stamped(values, now), held=held)
 
     def _back_off(self, now: dt.datetime, attempt: int, ids: Sequence[int]) -> dict[dt.datetime, list[int]]:
         steps = self.settings.backoff_s
@@ -364,6 +371,16 @@ class Leases:
         for id_ in ids:  # full jitter (Brooker 2015): the whole length is random, so a herd comes apart
             spread[now + dt.timedelta(seconds=self._rng.uniform(0, length))].append(id_)
         return spread
+
+
+def _names(conn: Connection, letter: str, values: Iterable[str], params: dict[str, Any]) -> str:
+    """Add `values` to `params` under names of their own; returns the names for `IN (…)`."""
+    names = []
+    for number, value in enumerate(values):
+        name = f"{letter}{number}"
+        params[name] = value
+        names.append(hot.named(conn, name))
+    return ",".join(names)
 
 
 def _expired(row: AnyRow) -> str:

@@ -10,18 +10,18 @@ What a worker holds when it is told to stop is finished; what it cannot finish i
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic_core import from_json
 from sqlalchemy.engine import Connection
 
 from smartmem.db.engine import Database
+from smartmem.db.hot import moment
 from smartmem.db.leases import JOBS, Claim, Claimed, Failure, Leases
-from smartmem.db.tables import memory_jobs
 from smartmem.errors import DataError, StaleLease, StoreUnavailable
 from smartmem.jobs.heartbeat import Heartbeat
 from smartmem.jobs.queue import dump
@@ -84,7 +84,7 @@ class Worker:
         self._leases = Leases(db, JOBS, settings)
         # A worker for some types leaves the others alone; one for all needs no such condition in its claims.
         some = set(self._handlers) < {str(kind) for kind in JobType}
-        self._only = memory_jobs.c.job_type.in_(sorted(self._handlers)) if some else None
+        self._kinds = sorted(self._handlers) if some else None
         self._heartbeat = Heartbeat(self._leases, settings.renew_s)
         self._left: list[tuple[str, list[int]]] = []  # leases of batches that an outage or an interrupt cut short
 
@@ -93,7 +93,7 @@ class Worker:
     def run_once(self) -> WorkCounts:
         """Claim one batch and work it. Raises `StoreUnavailable` when the database is away."""
         self._leases.give_back(self._left)
-        claim = self._leases.claim(self.settings.batch, self.worker_id, only=self._only)
+        claim = self._leases.claim(self.settings.batch, self.worker_id, kinds=self._kinds)
         if not claim.rows:
             return WorkCounts(dead=claim.died)
         batch = _Batch(claim=claim, open={row.id: row for row in claim.rows}, blocked=set())
@@ -311,11 +311,11 @@ def _job(claimed: Claimed) -> Job:
         source_event_id=row.source_event_id,
         job_type=row.job_type,
         idempotency_key=row.idempotency_key,
-        payload=json.loads(row.payload),
+        payload=from_json(row.payload),
         trace_id=row.trace_id,
         attempt=claimed.attempt,
         max_retry=claimed.max_retry,
-        created_at=row.created_at,
+        created_at=moment(row.created_at),
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
 from smartmem.db.engine import Database
+from smartmem.db.hot import moment
 from smartmem.db.leases import OUTBOX, Claimed, Failure, Leases
 from smartmem.errors import BadRecord, StaleLease, StoreUnavailable
 from smartmem.outbox.events import Event, EventHandler, EventRegistry
@@ -154,7 +155,7 @@ class Relay:
             event_id=row.event_id,
             payload=payload,
             attempt=claimed.attempt,
-            created_at=row.created_at,
+            created_at=moment(row.created_at),
         )
         return _Work(claimed=claimed, event=event, handler=handler)
 

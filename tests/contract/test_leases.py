@@ -290,7 +290,7 @@ def test_the_outbox_uses_the_same_mechanism(db: Database) -> None:
 def test_claims_can_be_narrowed_to_some_types(db: Database, leases: Leases) -> None:
     with db.begin() as conn:
         enqueue(conn, [job(1, job_type="embed"), job(2)])
-    claim = leases.claim(10, "w1", only=memory_jobs.c.job_type.in_(["extract"]))
+    claim = leases.claim(10, "w1", kinds=["extract"])
     assert [row.row.job_type for row in claim.rows] == ["extract"]
 
 
