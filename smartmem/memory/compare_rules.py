@@ -14,6 +14,8 @@ from typing import Any
 import regex
 
 from smartmem.memory.compare import Comparison, Relation, comparator
+from smartmem.memory.extract.rules import taken_back
+from smartmem.memory.extract.slots import slot_of
 from smartmem.memory.facts import Fact
 from smartmem.memory.polarity import contradicted, liking, values
 from smartmem.memory.similarity import containment, similarity, terms
@@ -27,6 +29,9 @@ _REPEATS = regex.compile(
 _CORRECTS = regex.compile(
     r"\b(?:actually|correction|i meant|i was wrong|got .{0,30} wrong|not .{1,20} but|instead|no wait|wrong)\b"
     r"|不是.{1,12}(?:，|,)?.{0,8}(?:而是|是)|说错|记错|更正|纠正一下|应该是|改成|改到|其实|推迟|提前到|延期"
+)
+_OVER = regex.compile(
+    r"\b(?:not|no longer|never was)\b.{0,20}\b(?:allergic|intolerant)|不再|不过敏|没有过敏|不是.{0,4}过敏"
 )
 # An allergy stays the same allergy in whatever words it is said.
 _SAME_WHATEVER = frozenset({"allergy", "intolerance", "birthday", "name"})
@@ -96,7 +101,10 @@ class RulesComparator:
     def _retraction(self, fact: Fact, row: Mapping[str, Any]) -> Comparison:
         if fact.slot and fact.slot == row["slot"]:
             return Comparison(relation=Relation.RETRACTION, score=1.0, reason="takes back what stands in its slot")
-        meant = terms(_NAMES_OF_MEMORY.sub(" ", normalise(fact.content)))
+        said = taken_back(fact.content)
+        if said != fact.content and row["slot"] and slot_of("retraction", said, None) == row["slot"]:
+            return Comparison(relation=Relation.RETRACTION, score=1.0, reason="takes back what stands in its slot")
+        meant = terms(_NAMES_OF_MEMORY.sub(" ", normalise(said)))
         have = terms(row["content"])
         common = meant & have
         if not common:
@@ -111,6 +119,8 @@ class RulesComparator:
 
 def _conflict(new: str, old: str, fact: Fact) -> str | None:
     """What one affirms and the other denies; values are no denial ("not two but three" is a correction)."""
+    if _family(fact.slot) in _SAME_WHATEVER:  # "no nuts" and "nuts are off limits" deny nothing of each other
+        return "it is over" if _OVER.search(new) and not _OVER.search(old) else None
     ours, theirs = liking(new), liking(old)
     if fact.memory_type == MemoryType.PREFERENCE and ours * theirs < 0:
         return "one likes what the other dislikes"

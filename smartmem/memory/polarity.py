@@ -9,8 +9,11 @@ import regex
 from smartmem.memory.similarity import terms
 from smartmem.text import normalise
 
+# "no meat and no fish", "leave out meat and fish": `and` ends a clause only before a new subject or instruction.
 _CLAUSE = regex.compile(
-    r"[,.;:!?，。；：！？、—()（）]|\b(?:and|but|so|because|since|though|while)\b|但是?|可是|不过|所以|因为|而且|然后|而是"
+    r"[.;:!?，。；：！？—()（）]|,(?! (?:or|and|nor)\b)|\b(?:but|so|because|since|though|while)\b"
+    r"|\b(?:and|or)\b(?= (?:i|i'm|it|it's|we|my|please|always|never|then|now|just)\b)"
+    r"|但是?|可是|不过|所以|因为|而且|然后|而是"
 )
 # What turns the rest of a clause into its opposite.
 _DENIES = regex.compile(
@@ -27,7 +30,7 @@ _DISLIKES = regex.compile(
     r"\b(?:hate|dislike|detest|loathe|dreadful|awful|horrible|terrible|disgusting|boring|can't (?:stand|bear)"
     r"|cannot stand|never|useless|lost on me|not for me|sick of|fed up)\b"
     r"|\b(?:don't|do not|didn't|not)\b.{0,16}\b(?:like|love|enjoy|fan|into|keen|fond)\b"
-    r"|讨厌|受不了|不喜欢|不爱|不吃|不喝|不想|难吃|难喝|烦|没兴趣|不感兴趣|恶心|害怕|怕"
+    r"|讨厌|受不了|不(?:太|怎么|大|是很)?(?:喜欢|爱)|吃不了|喝不了|吃不惯|不吃|不喝|不想|难吃|难喝|烦|没兴趣|不感兴趣|恶心|害怕|怕"
 )
 _NUMBER = regex.compile(r"\d+(?:[.,:]\d+)*|[零〇一二两三四五六七八九十百千万]+(?=[点号日月年岁个只次块元天周人])")
 _WORDS = {

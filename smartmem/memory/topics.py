@@ -84,7 +84,8 @@ def slot_in(name: str, text: str) -> str:
     found = objects.search(folded) if objects else None
     if found is None:
         return name
-    return f"{name}:{_SAME.get(found.group(), found.group())}"
+    word = found.group()
+    return f"{name}:{'run' if '跑' in word else _SAME.get(word, word)}"
 
 
 def object_slot(prefix: str, words: str) -> str | None:

@@ -25,6 +25,7 @@ EXPLICIT_CONFIDENCE = 0.9
 NEAR = 20  # characters between two clauses that may still say one thing ("…, by the way, …")
 # "If I ever tell you X, forget it": nothing is taken back now.
 _CONDITIONAL = regex.compile(r"\b(?:if|whenever|when|should) i\b|要是|如果|万一|假如", regex.IGNORECASE)
+_DEICTIC = regex.compile(r"(?:这个|那个|这种|那种|这类|它)(?:了|吧|哈)?$|\b(?:it|them|that)$", regex.IGNORECASE)
 _ANAPHORA = regex.compile(
     r"(?:that|those|it|so then|then)\b|那天|那时|那段|那个|这个|这种|那种|这样|每次都这样", regex.IGNORECASE
 )
@@ -108,6 +109,16 @@ def speaks_of_self(text: str) -> bool:
     return False
 
 
+def taken_back(text: str) -> str:
+    """The sentences of a message that take something back; the whole text when none does."""
+    meant = []
+    for sentence in sentences(mask(text)):
+        known = grammar(language(sentence.text))
+        if known.forget.search(sentence.text) or known.no_longer.search(sentence.text):
+            meant.append(text[sentence.start : sentence.end])
+    return " ".join(meant) or text
+
+
 def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> tuple[list[_Found], Intent]:
     """What one sentence says, and what it is about if it says nothing worth keeping."""
     forget = known.forget.search(sentence.text)
@@ -142,10 +153,9 @@ def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *
         if rule is None and known.no_longer.search(body.text):
             over = clause
             continue
-        if rule is None and not body.text:
-            continue
         if rule is None:
-            if found and found[-1].end >= clause.start - 4 and known.continues.match(clause.text):
+            goes_on = known.continues.match(clause.text) or _same_task(found, body, known)
+            if found and found[-1].end >= clause.start - 6 and goes_on:
                 found[-1] = replace(found[-1], end=clause.end)
             continue
         if rule.kind != MemoryType.TODO_HINT and known.no_longer.search(body.text) and not _negates_food(rule):
@@ -196,7 +206,7 @@ def _join(found: list[_Found], made: _Found, sentence: Sentence) -> list[_Found]
     gap = made.start - last.end
     said = sentence.text[made.start - sentence.start : made.end - sentence.start]
     before = sentence.text[last.start - sentence.start : last.end - sentence.start]
-    if gap <= NEAR and _ANAPHORA.match(said) and made.kind == MemoryType.CONSTRAINT:
+    if gap <= NEAR and (_ANAPHORA.match(said) or _DEICTIC.search(said)) and made.kind == MemoryType.CONSTRAINT:
         kind = last.kind if last.kind == MemoryType.PREFERENCE else made.kind
         return [*found[:-1], replace(last, end=made.end, kind=kind, slot=last.slot or made.slot)]
     wishes = (MemoryType.CONSTRAINT, MemoryType.PREFERENCE)
@@ -209,6 +219,12 @@ def _join(found: list[_Found], made: _Found, sentence: Sentence) -> list[_Found]
         )
         return [*found[:-1], joined]
     return [*found, made]
+
+
+def _same_task(found: list[_Found], clause: Clause, known: Grammar) -> bool:
+    """'The trip is on the 27th, and I have to collect the forms before it' is one thing to do."""
+    last_is_todo = bool(found) and found[-1].kind == MemoryType.TODO_HINT
+    return last_is_todo and any(rule.pattern.search(clause.text) for rule in known.todos)
 
 
 def _is_question(sentence: Sentence, known: Grammar) -> bool:

@@ -10,7 +10,7 @@ from smartmem.text import normalise
 from smartmem.types import MemoryType
 
 # What says that something is liked or done, and not what.
-_RATHER = regex.compile(r"\bi(?:'d| would) (?:much )?(?:rather|sooner)\b")
+_RATHER = regex.compile(r"(?:oh|well|and|but|so|,| )*\bi(?:'d| would) (?:much )?(?:rather|sooner)\b")
 _LIKING = (
     "like love enjoy adore prefer hate dislike detest loathe despise can't cannot stand bear abide never always only "
     "rather fan fond keen crazy favourite favorite drink eat watch wear use listen cook best better find dreadful not "
@@ -18,7 +18,7 @@ _LIKING = (
     "huge used say"
 )
 _LIKING_ZH = regex.compile(
-    r"不太?|没|从不|从来|再也|特别|非常|最近?|很|真的?|比较|更|超级?|现在|一直|向来|还是|喜欢|喜爱|偏爱|讨厌|受不了|受不住|感兴趣"
+    r"吃不了|喝不了|吃不惯|一点|得了|不太?|没|从不|从来|再也|特别|非常|最近?|很|真的?|比较|更|超级?|现在|一直|向来|还是|喜欢|喜爱|偏爱|讨厌|受不了|受不住|感兴趣"
     r"|爱(?:吃|喝|看|听|玩|用|穿|跳)?|吃|喝|看|听|玩|用|穿|坐|推荐|点菜|千万|别|时候|多|宁愿|宁可|怕|迷上|习惯|对|比|都|只|已经|我|是|有|就"
 )
 _DOING = (
@@ -75,7 +75,7 @@ def sensitivity(kind: str, text: str) -> int:
 
 def _preference_slot(text: str) -> str | None:
     folded = normalise(text)
-    if _RATHER.search(folded):
+    if _RATHER.match(folded):
         return None  # the reason for a preference, or one without an object of its own
     words = [w for w in ordered_terms(_LIKING_ZH.sub(" ", folded)) if w not in _NOT_LIKED]
     return object_slot("pref", words[0]) if words else None
