@@ -150,7 +150,10 @@ class Pipeline:
         return Retrieval(query=asked, hits=tuple(hits), ms=ms, fallback_reason=reason, stages=tuple(stages))
 
     def close(self) -> None:
-        """Release the store."""
+        """Release the store, and the reranker's connections where it has some."""
+        close = getattr(self.reranker, "close", None)
+        if close is not None:
+            close()
         if self.store is not None:
             self.store.close()
 

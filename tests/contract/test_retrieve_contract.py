@@ -19,7 +19,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "dense-context": {"name": "dense", "context": 1},
     "hybrid": {"name": "hybrid"},
     "hybrid-rrf": {"name": "hybrid", "method": "rrf", "weights": [2, 1]},
-    "hybrid-minmax": {"name": "hybrid", "method": "minmax", "depth": 5},
+    "hybrid-minmax": {"name": "hybrid", "method": "minmax", "depth": 60},
     "neighbours": {"name": "neighbours"},
     "mmr": {"name": "mmr", "base": "hybrid"},
     "preset": {

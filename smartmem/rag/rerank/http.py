@@ -50,6 +50,10 @@ class HttpReranker:
             body["model"] = self._model
         return reordered(hits, self._scores(self._post(body), len(texts)), k)
 
+    def close(self) -> None:
+        """Close the connections that are kept for the next call."""
+        self._client.close()
+
     def _post(self, body: dict[str, Any]) -> Any:
         try:
             answer = self._client.post(self._url, json=body)

@@ -55,5 +55,5 @@ class HybridRetriever:
         depth = max(k, self._depth)
         lists = [part.retrieve(query, depth) for part in self.parts]
         with stage("fuse") as out:
-            hits = out.hits = fuse(lists, self._weights, self._method)[:k]
+            hits = out.hits = fuse(lists, self._weights, self._method, depth)[:k]
         return hits
