@@ -208,6 +208,7 @@ class LocalWeb:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # of the usual 5, side-by-side fetches overflow it and connections fail at random
     web: LocalWeb
 
     def handle_error(self, request: Any, client_address: Any) -> None:
