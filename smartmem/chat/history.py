@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
 
 from smartmem.clock import as_utc
-from smartmem.db.dialects import upsert
+from smartmem.db.dialects import MYSQL
 from smartmem.db.engine import Database
+from smartmem.db.hot import id_list, insert_rows, named, proposed, run, stamp
 from smartmem.db.tables import chat_messages, conversations, memory_user_settings
 from smartmem.errors import BadRecord
 from smartmem.outbox.events import Event, EventRegistry, ExtractRequested, PersistRequested, extract_key
@@ -33,7 +34,7 @@ BATCH = 500
 NAME_CHARS = 191
 TITLE_CHARS = 60
 
-_MESSAGES, _CONVERSATIONS, _SETTINGS = chat_messages.c, conversations.c, memory_user_settings.c
+_MESSAGES = chat_messages.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,13 +206,11 @@ def register(registry: EventRegistry) -> None:
 
 @dataclass(slots=True)
 class _Conversation:
+    """A locked conversation; `last_at` is the latest of the messages now added."""
+
     user_id: int
-    assistant_id: str | None
-    title: str
     count: int
-    last_at: dt.datetime | None
-    created_at: dt.datetime
-    touched: bool = False
+    last_at: dt.datetime | None = None
 
 
 def _append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | BadRecord]:
@@ -230,7 +229,7 @@ def _append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | B
     talks = _locked_conversations(conn, db, now, [message for _, message in checked])
     known = _known_messages(conn, [message for _, message in checked])
     silent = _users_without_memory(conn, {message.user_id for _, message in checked})
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     asking: list[tuple[int, ExtractRequested]] = []
     for place, message in checked:
         talk = talks[message.conversation_id]
@@ -244,15 +243,17 @@ def _append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | B
             id_, seq = known[name]
             outcomes[place] = Appended(message_id=id_, seq=seq, event_id=None, created=False)
         else:
-            row = _row(message, talk, now)
-            rows.append(row)
-            known[name] = (row["id"], row["seq"])
-            outcomes[place] = Appended(message_id=row["id"], seq=row["seq"], event_id=None, created=True)
-            if message.role == Role.USER and message.content.strip() and message.user_id not in silent:
-                asking.append((place, _question(row, message)))
+            id_ = str(uuid7())
+            # One trace from the message to the vector row: the caller's, else the message's own id.
+            trace_id = message.trace_id or id_
+            rows.append(_row(id_, trace_id, message, talk))
+            known[name] = (id_, talk.count)
+            outcomes[place] = Appended(message_id=id_, seq=talk.count, event_id=None, created=True)
+            if message.role == Role.USER and message.user_id not in silent and message.content.strip():
+                asking.append((place, _question(id_, trace_id, message)))
     if rows:
-        conn.execute(insert(chat_messages), rows)
-        _write_counters(conn, db, now, talks)
+        insert_rows(conn, chat_messages, {"created_at": now}, _COLUMNS, rows)
+        _write_counters(conn, now, talks)
     for (place, _), event_id in zip(asking, publish_many(conn, [event for _, event in asking]), strict=True):
         told = outcomes[place]
         assert isinstance(told, Appended)  # noqa: S101 - written a few lines above
@@ -330,20 +331,15 @@ def _locked_conversations(
 
 def _lock(conn: Connection, db: Database, ids: Sequence[str]) -> dict[str, _Conversation]:
     # In the order of their ids, so that two bulk imports cannot wait for each other in a circle.
-    wanted = select(conversations).where(_CONVERSATIONS.id.in_(ids)).order_by(_CONVERSATIONS.id)
-    if db.skips_locked:
-        wanted = wanted.with_for_update()
-    return {
-        row.id: _Conversation(
-            user_id=row.user_id,
-            assistant_id=row.assistant_id,
-            title=row.title,
-            count=row.message_count,
-            last_at=row.last_message_at,
-            created_at=row.created_at,
-        )
-        for row in conn.execute(wanted)
-    }
+    params = {f"c{number}": id_ for number, id_ in enumerate(ids)}
+    found = run(
+        conn,
+        f"SELECT id,user_id,message_count FROM {conversations.name}"  # noqa: S608
+        f" WHERE id IN ({','.join(named(conn, name) for name in params)}) ORDER BY id"
+        f"{' FOR UPDATE' if db.skips_locked else ''}",
+        params,
+    )
+    return {row.id: _Conversation(user_id=row.user_id, count=row.message_count) for row in found}
 
 
 def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tuple[str, str | None], tuple[str, int]]:
@@ -359,66 +355,79 @@ def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tupl
 
 
 def _users_without_memory(conn: Connection, users: set[int]) -> set[int]:
-    rows = conn.execute(
-        select(_SETTINGS.user_id).where(_SETTINGS.user_id.in_(users), _SETTINGS.memory_enabled.is_(False))
+    ids = id_list(users)
+    rows = run(
+        conn,
+        f"SELECT user_id FROM {memory_user_settings.name} WHERE user_id IN ({ids}) AND NOT memory_enabled",  # noqa: S608
+        {},
     )
     return set(rows.scalars())
 
 
-def _row(message: NewMessage, talk: _Conversation, now: dt.datetime) -> dict[str, Any]:
+_COLUMNS = (
+    "id",
+    "conversation_id",
+    "user_id",
+    "seq",
+    "role",
+    "speaker",
+    "content",
+    "occurred_at",
+    "client_message_id",
+    "run_id",
+    "trace_id",
+)
+
+
+def _row(id_: str, trace_id: str, message: NewMessage, talk: _Conversation) -> tuple[Any, ...]:
     talk.count += 1
     talk.last_at = message.occurred_at if talk.last_at is None else max(talk.last_at, message.occurred_at)
-    talk.touched = True
-    return {
-        "id": _new_id(),
-        "conversation_id": message.conversation_id,
-        "user_id": message.user_id,
-        "seq": talk.count,
-        "role": str(message.role),
-        "speaker": message.speaker,
-        "content": message.content,
-        "occurred_at": message.occurred_at,
-        "client_message_id": message.client_message_id,
-        "run_id": message.run_id,
-        "trace_id": message.trace_id or _new_id(),
-        "created_at": now,
-    }
+    return (
+        id_,
+        message.conversation_id,
+        message.user_id,
+        talk.count,
+        str(message.role),
+        message.speaker,
+        message.content,
+        stamp(message.occurred_at),
+        message.client_message_id,
+        message.run_id,
+        trace_id,
+    )
 
 
-def _question(row: dict[str, Any], message: NewMessage) -> ExtractRequested:
+def _question(id_: str, trace_id: str, message: NewMessage) -> ExtractRequested:
     return ExtractRequested(
         user_id=message.user_id,
         conversation_id=message.conversation_id,
         assistant_id=message.assistant_id,
         run_id=message.run_id,
-        source_message_id=row["id"],
-        source_role=row["role"],
+        source_message_id=id_,
+        source_role=str(message.role),
         source_text=message.content,
         occurred_at=message.occurred_at,
-        trace_id=row["trace_id"],
-        idempotency_key=extract_key(message.user_id, message.conversation_id, row["id"], message.content),
+        trace_id=trace_id,
+        idempotency_key=extract_key(message.user_id, message.conversation_id, id_, message.content),
     )
 
 
-def _write_counters(conn: Connection, db: Database, now: dt.datetime, talks: dict[str, _Conversation]) -> None:
+def _write_counters(conn: Connection, now: dt.datetime, talks: dict[str, _Conversation]) -> None:
     """All counters in one statement: an upsert over rows that exist and are locked."""
-    same = ("message_count", "last_message_at", "updated_at")
-    conn.execute(
-        upsert(conversations, db.dialect, {name: name for name in same}),
-        [
-            {
-                "id": id_,
-                "user_id": talk.user_id,
-                "assistant_id": talk.assistant_id,
-                "title": talk.title,
-                "message_count": talk.count,
-                "last_message_at": talk.last_at,
-                "created_at": talk.created_at,
-                "updated_at": now,
-            }
-            for id_, talk in talks.items()
-            if talk.touched
-        ],
+    count, last, updated = (proposed(conn, name) for name in ("message_count", "last_message_at", "updated_at"))
+    mysql = conn.dialect.name in MYSQL
+    greatest = "GREATEST" if conn.dialect.name != "sqlite" else "MAX"
+    table = conversations.name
+    insert_rows(
+        conn,
+        conversations,
+        {"user_id": 0, "title": "", "created_at": now, "updated_at": now},  # the row exists: these are not used
+        ("id", "message_count", "last_message_at"),
+        [(id_, talk.count, stamp(talk.last_at)) for id_, talk in talks.items() if talk.last_at is not None],
+        conflict=(
+            f"{' ON DUPLICATE KEY UPDATE' if mysql else ' ON CONFLICT (id) DO UPDATE SET'} message_count={count},"
+            f"last_message_at={greatest}(COALESCE({table}.last_message_at,{last}),{last}),updated_at={updated}"
+        ),
     )
 
 

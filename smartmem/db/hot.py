@@ -8,6 +8,7 @@ words stand in the text, everything from outside is bound. All other statements 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy.engine import Connection, CursorResult
 from smartmem.clock import UTC, as_utc
 from smartmem.db.dialects import MYSQL
 
+_PLAIN = re.compile(r"[\w .:+-]*", re.ASCII)  # nothing that any driver or database could read as more than text
 MAX_BYTES = 2_000_000  # of one statement; MySQL's and MariaDB's max_allowed_packet is 16 MB by default
 
 
@@ -109,6 +111,6 @@ def _literal(value: Any) -> str:
     if isinstance(value, int):
         return str(int(value))
     text = str(bound(value))
-    if "'" in text or "\\" in text or "%" in text or "?" in text or ":" in text.replace(":", "", 2):
+    if not _PLAIN.fullmatch(text):
         raise ValueError(f"{text!r} is no constant: bind it")
     return f"'{text}'"

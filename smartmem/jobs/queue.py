@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, literal, null, select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
 
+from smartmem.db import hot
 from smartmem.db.dead_letters import DeadFilter, DeadLetters
 from smartmem.db.engine import Database
 from smartmem.db.lease_table import DEAD, PENDING, AnyRow
@@ -39,45 +40,66 @@ def enqueue(conn: Connection, jobs: Sequence[NewJob], *, max_retry: int | None =
     if not unique:
         return 0
     db = Database.of(conn)
-    now = db.now()
-    retries = _MAX_RETRY if max_retry is None else max_retry
+    now = hot.stamp(db.now())
     # Marks the rows that this very call inserts; the first claim writes its own token over it.
     mark = str(uuid7())
-    rows = [_row(key, job, retries, now, mark) for key, job in unique.items()]
-    conn.execute(db.insert_ignore(memory_jobs), rows)
-    new = select(_JOBS.id, null(), literal(PENDING), _JOBS.created_at, literal(0), null(), literal("enqueued")).where(
-        _JOBS.idempotency_key.in_(list(unique)), _JOBS.lease_token == mark
+    hot.insert_rows(
+        conn,
+        memory_jobs,
+        {
+            "status": PENDING,
+            "retry_count": 0,
+            "max_retry": _MAX_RETRY if max_retry is None else max_retry,
+            "due_at": now,
+            "lease_token": mark,
+            "created_at": now,
+            "updated_at": now,
+        },
+        _COLUMNS,
+        [_row(key, job) for key, job in unique.items()],
+        conflict=hot.ignoring(conn, memory_jobs),
     )
-    done = conn.execute(
-        insert(memory_job_events).from_select(
-            ["job_id", "from_status", "to_status", "at", "attempt", "worker_id", "reason"], new
-        )
+    names = [f"k{number}" for number in range(len(unique))]
+    keys = ",".join(hot.named(conn, name) for name in names)
+    done = hot.run(
+        conn,
+        f"INSERT INTO {memory_job_events.name} (job_id,from_status,to_status,at,attempt,worker_id,reason)"  # noqa: S608
+        f" SELECT id,NULL,'{PENDING}',created_at,0,NULL,'enqueued' FROM {memory_jobs.name}"
+        f" WHERE idempotency_key IN ({keys}) AND lease_token={hot.named(conn, 'mark')}",
+        {"mark": mark} | dict(zip(names, unique, strict=True)),
     )
     if done.rowcount:
         db.ring_after_commit(conn)
     return done.rowcount
 
 
-def _row(key: str, job: NewJob, max_retry: int, now: dt.datetime, mark: str) -> dict[str, Any]:
-    return {
-        "user_id": job.user_id,
-        "conversation_id": job.conversation_id,
-        "source_message_id": job.source_message_id,
-        "source_event_id": job.source_event_id,
-        "job_type": job.job_type,
-        "idempotency_key": key,
-        "payload": dump(job.payload),
-        "trace_id": job.trace_id,
-        "job_key": job.order_key,
-        "status": PENDING,
-        "retry_count": 0,
-        "max_retry": max_retry,
-        "due_at": now,
-        "order_key": job.order_key,
-        "lease_token": mark,
-        "created_at": now,
-        "updated_at": now,
-    }
+_COLUMNS = (
+    "user_id",
+    "conversation_id",
+    "source_message_id",
+    "source_event_id",
+    "job_type",
+    "idempotency_key",
+    "payload",
+    "trace_id",
+    "job_key",
+    "order_key",
+)
+
+
+def _row(key: str, job: NewJob) -> tuple[Any, ...]:
+    return (
+        job.user_id,
+        job.conversation_id,
+        job.source_message_id,
+        job.source_event_id,
+        str(job.job_type),
+        key,
+        dump(job.payload),
+        job.trace_id,
+        job.order_key,
+        job.order_key,
+    )
 
 
 def dump(value: Any) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import insert
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
 
 from smartmem.db.engine import Database
+from smartmem.db.hot import insert_rows, stamp
 from smartmem.db.lease_table import PENDING
 from smartmem.db.tables import outbox_messages
 from smartmem.errors import BadRecord
@@ -28,32 +27,50 @@ def publish_many(conn: Connection, events: Sequence[EventPayload], *, max_retry:
     if not events:
         return []
     db = Database.of(conn)
-    now = db.now()
-    retries = _MAX_RETRY if max_retry is None else max_retry
-    rows: list[dict[str, Any]] = [
-        {
-            "event_id": str(uuid7()),  # by time, so that its unique index grows at one end
-            "event_type": event.event_type,
-            "event_version": event.version,
-            "aggregate_type": event.aggregate_type,
-            "aggregate_id": event.aggregate_id,
-            "message_key": event.message_key,
-            "payload": _json(event),
-            "trace_id": event.trace_id,
-            "status": PENDING,
-            "retry_count": 0,
-            "max_retry": retries,
-            "due_at": now,
-            "order_key": event.message_key,
-            "created_at": now,
-        }
+    now = stamp(db.now())
+    # The ids follow the time, so that their unique index grows at one end.
+    rows = [
+        (
+            str(uuid7()),
+            event.event_type,
+            event.version,
+            event.aggregate_type,
+            event.aggregate_id,
+            event.message_key,
+            event.message_key,
+            _json(event),
+            event.trace_id,
+        )
         for event in events
     ]
-    conn.execute(insert(outbox_messages), rows)
+    insert_rows(
+        conn,
+        outbox_messages,
+        {
+            "status": PENDING,
+            "retry_count": 0,
+            "max_retry": _MAX_RETRY if max_retry is None else max_retry,
+            "due_at": now,
+            "created_at": now,
+        },
+        _COLUMNS,
+        rows,
+    )
     db.ring_after_commit(conn)
-    return [row["event_id"] for row in rows]
+    return [row[0] for row in rows]
 
 
+_COLUMNS = (
+    "event_id",
+    "event_type",
+    "event_version",
+    "aggregate_type",
+    "aggregate_id",
+    "message_key",
+    "order_key",
+    "payload",
+    "trace_id",
+)
 _MAX_RETRY: int = OutboxSettings().max_retry
 
 
