@@ -14,7 +14,7 @@ from typing import Any
 import regex
 
 from smartmem.memory.compare import Comparison, Relation, comparator
-from smartmem.memory.extract.rules import taken_back
+from smartmem.memory.extract.signals import taken_back
 from smartmem.memory.extract.slots import slot_of
 from smartmem.memory.facts import Fact
 from smartmem.memory.polarity import contradicted, liking, values

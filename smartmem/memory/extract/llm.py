@@ -19,7 +19,7 @@ from smartmem.llm.endpoint import JsonMode
 from smartmem.memory.extract.base import Extraction, Intent, extractor
 from smartmem.memory.extract.dates import end_of
 from smartmem.memory.extract.prompts import prompt
-from smartmem.memory.extract.rules import speaks_of_self
+from smartmem.memory.extract.signals import speaks_of_self
 from smartmem.memory.facts import Candidate, Message
 from smartmem.text import fold_space, normalise
 

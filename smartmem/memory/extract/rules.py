@@ -15,6 +15,7 @@ from smartmem.memory.extract import dates
 from smartmem.memory.extract.base import Extraction, Intent, extractor
 from smartmem.memory.extract.grammar import Grammar, Rule, grammar
 from smartmem.memory.extract.segment import BLANK, Clause, Sentence, mask, sentences, trim
+from smartmem.memory.extract.signals import is_explicit, is_question, is_standing
 from smartmem.memory.extract.slots import sensitivity, slot_of
 from smartmem.memory.facts import Candidate, Message
 from smartmem.memory.similarity import terms
@@ -86,50 +87,17 @@ class RulesExtractor:
         )
 
 
-_SELF = regex.compile(
-    r"\b(?:i|i['’](?:m|ve|d|ll)|my|mine|me|we|we['’](?:re|ve)|our|us|myself|call me)\b|我|咱|俺|本人|自己",
-    regex.IGNORECASE,
-)
-
-
-def speaks_of_self(text: str) -> bool:
-    """Whether a message may hold something about its author at all: it speaks of her, asks to remember, or instructs.
-
-    False is certain enough to spare a model the reading; True promises nothing.
-    """
-    masked = mask(text)
-    if _SELF.search(masked):
-        return True
-    for sentence in sentences(masked):
-        known = grammar(language(sentence.text))
-        if known.explicit.search(sentence.text) or known.forget.search(sentence.text) or _standing(sentence, known):
-            return True
-        if dates.names_date(sentence.text) and not _is_question(sentence, known):
-            return True  # "The exam is on 11 December"
-    return False
-
-
-def taken_back(text: str) -> str:
-    """The sentences of a message that take something back; the whole text when none does."""
-    meant = []
-    for sentence in sentences(mask(text)):
-        known = grammar(language(sentence.text))
-        if known.forget.search(sentence.text) or known.no_longer.search(sentence.text):
-            meant.append(text[sentence.start : sentence.end])
-    return " ".join(meant) or text
-
-
 def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> tuple[list[_Found], Intent]:
     """What one sentence says, and what it is about if it says nothing worth keeping."""
     forget = known.forget.search(sentence.text)
     if forget and not _CONDITIONAL.search(sentence.text):
         return [_retraction(sentence, index, explicit=True)], Intent.PERSONAL_FACT
-    explicit = _is_explicit(sentence, known)
+    explicit = is_explicit(sentence, known)
     if known.hypothetical.search(sentence.text) and not explicit:
         return [], Intent.CHITCHAT
-    if _is_question(sentence, known) and not explicit:
+    if is_question(sentence, known) and not explicit:
         return [], Intent.KNOWLEDGE_QA
-    if known.request.search(sentence.text) and not explicit and not _standing(sentence, known):
+    if known.request.search(sentence.text) and not explicit and not is_standing(sentence, known):
         return [], Intent.TASK_REQUEST
     found = _clauses(sentence, index, known, message, explicit=explicit)
     if not found and explicit and not known.points_back.search(sentence.text):
@@ -227,14 +195,6 @@ def _same_task(found: list[_Found], clause: Clause, known: Grammar) -> bool:
     return last_is_todo and any(rule.pattern.search(clause.text) for rule in known.todos)
 
 
-def _is_question(sentence: Sentence, known: Grammar) -> bool:
-    """English asks from its first word on, Chinese at the end: only the last clause is looked at there."""
-    if sentence.is_question or not sentence.clauses:
-        return sentence.is_question
-    asked = sentence.text if sentence.text.isascii() else sentence.clauses[-1].text
-    return bool(known.question.search(asked))
-
-
 def _strip(clause: Clause, known: Grammar) -> Clause:
     """The clause without the words at its beginning that say nothing."""
     lead = known.lead_in.match(clause.text)
@@ -242,19 +202,6 @@ def _strip(clause: Clause, known: Grammar) -> Clause:
         return clause
     start = clause.start + lead.end()
     return Clause(start=start, end=clause.end, text=clause.text[lead.end() :])
-
-
-def _is_explicit(sentence: Sentence, known: Grammar) -> bool:
-    return bool(known.explicit.search(sentence.text)) and not known.not_explicit.search(sentence.text)
-
-
-def _standing(sentence: Sentence, known: Grammar) -> bool:
-    """Whether a request is meant for good: 'always give me…', 以后都…"""
-    return any(
-        rule.kind == MemoryType.CONSTRAINT and rule.pattern.search(clause.text)
-        for rule in known.rules
-        for clause in sentence.clauses
-    )
 
 
 def _negates_food(rule: Rule) -> bool:
@@ -302,7 +249,7 @@ def _bare(sentence: Sentence, start: int, end: int) -> tuple[int, int]:
 
 def _point_back(found: list[_Found], sentence: Sentence, index: int, known: Grammar) -> list[_Found]:
     """'Keep that in mind.': what the sentence before said was meant to be kept."""
-    if not (known.points_back.search(sentence.text) and _is_explicit(sentence, known)):
+    if not (known.points_back.search(sentence.text) and is_explicit(sentence, known)):
         return found
     return [
         replace(f, explicit=True, confidence=EXPLICIT_CONFIDENCE) if f.sentence == index - 1 and not f.retract else f
