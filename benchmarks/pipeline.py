@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import functools
 import json
 import platform
 import resource
@@ -34,6 +35,7 @@ from sqlalchemy.engine import Connection
 
 from smartmem.chat import history
 from smartmem.clock import UTC
+from smartmem.db import hot
 from smartmem.db.engine import Database
 from smartmem.db.leases import JOBS, Leases
 from smartmem.db.tables import memory_items, memory_jobs, metadata
@@ -66,7 +68,10 @@ class OneFact:
         return [Prepared(job=job, outcome="facts") for job in jobs]
 
     def apply(self, conn: Connection, done: Sequence[Prepared]) -> Sequence[Prepared]:
-        conn.execute(insert(memory_items), [item(one.job.user_id, one.job.id) for one in done])
+        items = [item(one.job.user_id, one.job.id) for one in done]
+        times = {name: hot.stamp(NOW) for name in ("valid_from", "created_at", "updated_at")}
+        columns = [name for name in items[0] if name not in times]
+        hot.insert_rows(conn, memory_items, times, columns, [tuple(one[name] for name in columns) for one in items])
         return done
 
 
@@ -155,15 +160,16 @@ def seed(db: Database, count: int) -> float:
         )
         conn.execute(
             text(
-                "INSERT INTO chat_messages (id,conversation_id,user_id,seq,role,content,occurred_at,trace_id,created_at)"
+                "INSERT INTO chat_messages"
+                " (id,conversation_id,user_id,seq,role,content,occurred_at,trace_id,created_at)"
                 " VALUES (:i,:c,:u,:n,'user','I like green tea',:t,'t',:t)"
             ),
             values,
         )
         conn.execute(
             text(
-                "INSERT INTO outbox_messages (event_id,event_type,event_version,aggregate_type,aggregate_id,message_key,"
-                "payload,trace_id,status,retry_count,max_retry,due_at,created_at)"
+                "INSERT INTO outbox_messages (event_id,event_type,event_version,aggregate_type,aggregate_id,"
+                "message_key,payload,trace_id,status,retry_count,max_retry,due_at,created_at)"
                 " VALUES (:i,'e',1,'user',:u,:u,'{}','t','pending',0,20,:t,:t)"
             ),
             values,
@@ -408,7 +414,7 @@ def part_growth(db: Database, quick: bool, _rounds: int) -> dict[str, float]:
         filled = finished
         fill(db, waiting, due_at=NOW)
         leases = Leases(db, JOBS, JobSettings())
-        took = sorted(timed(lambda: leases.claim(100, "w")) for _ in range(9))
+        took = [timed(functools.partial(leases.claim, 100, "w")) for _ in range(9)]
         figures[f"{finished:,} finished, {waiting:,} waiting"] = 1_000 * statistics.median(took)
         with db.begin() as conn:
             conn.execute(delete(memory_jobs).where(memory_jobs.c.due_at.is_not(None)))

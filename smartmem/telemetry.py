@@ -1,7 +1,157 @@
-"""One room for logs, metrics and traces. Everything above reports here; nothing here knows who reports."""
+"""One room for logs and metrics. Everything above reports here; nothing here knows who reports.
+
+Counts and times are kept in the process, cheaply and without any package; `serve_metrics` shows them to Prometheus
+(extra `metrics`). Names are those of the specification; rates are computed when somebody asks.
+"""
 
 from __future__ import annotations
 
+import bisect
 import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from smartmem.errors import MissingExtra
 
 log = logging.getLogger("smartmem")
+
+# Seconds. From a cache hit to a job that waited through all its back-offs.
+BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+Labels = tuple[tuple[str, str], ...]
+
+JOBS = "memory_jobs_total"  # {to: claimed|success|failed|dead|released|lost}
+EVENTS = "memory_outbox_events_total"  # {to: claimed|consumed|failed|dead|lost}
+LATENCY = "memory_message_to_memory_seconds"
+SUCCESS_RATE = "memory_job_success_rate"
+RETRY_RATE = "memory_job_retry_rate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One figure. `kind` is counter, gauge or histogram; a histogram has cumulative `buckets`, sum in `value`."""
+
+    name: str
+    kind: str
+    labels: dict[str, str]
+    value: float
+    buckets: tuple[tuple[str, float], ...] = ()
+
+
+class Metrics:
+    """Counters, histograms and gauges of one process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, Labels], float] = {}
+        self._times: dict[tuple[str, Labels], tuple[list[int], float]] = {}
+        self._gauges: dict[str, Callable[[], float | None]] = {}
+
+    def count(self, name: str, value: float = 1, **labels: str) -> None:
+        """Add to a counter; adding nothing makes no counter."""
+        if value:
+            key = (name, tuple(sorted(labels.items())))
+            with self._lock:
+                self._counts[key] = self._counts.get(key, 0) + value
+
+    def observe(self, name: str, seconds: float, times: int = 1, **labels: str) -> None:
+        """Add a duration to a histogram, `times` over."""
+        key = (name, tuple(sorted(labels.items())))
+        with self._lock:
+            cells, total = self._times.get(key) or ([0] * (len(BUCKETS) + 1), 0.0)
+            cells[bisect.bisect_left(BUCKETS, seconds)] += times
+            self._times[key] = (cells, total + seconds * times)
+
+    def gauge(self, name: str, read: Callable[[], float | None]) -> None:
+        """Ask `read` whenever somebody looks; None means that there is nothing to show."""
+        with self._lock:
+            self._gauges[name] = read
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of a counter over all label sets that contain `labels`."""
+        wanted = set(labels.items())
+        with self._lock:
+            return sum(value for (known, has), value in self._counts.items() if known == name and wanted <= set(has))
+
+    def samples(self) -> Iterator[Sample]:
+        """All figures now, the rates of the jobs among them."""
+        with self._lock:
+            counts = dict(self._counts)
+            times = {key: (list(cells), total) for key, (cells, total) in self._times.items()}
+            gauges = dict(self._gauges)
+        for (name, labels), value in sorted(counts.items()):
+            yield Sample(name=name, kind="counter", labels=dict(labels), value=value)
+        for (name, labels), (cells, total) in sorted(times.items()):
+            so_far, buckets = 0, []
+            for edge, cell in zip([*map(str, BUCKETS), "+Inf"], cells, strict=True):
+                so_far += cell
+                buckets.append((edge, float(so_far)))
+            yield Sample(name=name, kind="histogram", labels=dict(labels), value=total, buckets=tuple(buckets))
+        for name, value in self._rates():
+            yield Sample(name=name, kind="gauge", labels={}, value=value)
+        for name, read in sorted(gauges.items()):
+            shown = read()
+            if shown is not None:
+                yield Sample(name=name, kind="gauge", labels={}, value=shown)
+
+    def _rates(self) -> Iterator[tuple[str, float]]:
+        good, again, dead = (self.total(JOBS, to=state) for state in ("success", "failed", "dead"))
+        if good + dead:
+            yield SUCCESS_RATE, good / (good + dead)
+        if good + again + dead:
+            yield RETRY_RATE, again / (good + again + dead)
+
+
+metrics = Metrics()
+
+
+def serve_metrics(port: int, source: Metrics = metrics, *, host: str = "127.0.0.1") -> Callable[[], None]:
+    """Serve the figures for Prometheus on `http://host:port/metrics`; returns what stops it.
+
+    On loopback unless told otherwise: the figures name no user, but how busy a site is, is its own business. Raises
+    `MissingExtra` without prometheus_client.
+    """
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+    except ModuleNotFoundError:
+        raise MissingExtra("prometheus-client", "metrics") from None
+    registry = CollectorRegistry()
+    registry.register(_Collector(source))
+    server, thread = start_http_server(port, addr=host, registry=registry)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
+
+
+class _Collector:
+    """What prometheus_client asks at each scrape."""
+
+    def __init__(self, source: Metrics) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        families: dict[str, Any] = {}
+        for sample in self._source.samples():
+            names = list(sample.labels)
+            if sample.kind == "histogram":
+                kind: Any = HistogramMetricFamily
+            else:
+                kind = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+            family = families.setdefault(sample.name, kind(sample.name, sample.name.replace("_", " "), labels=names))
+            values = list(sample.labels.values())
+            if sample.kind == "histogram":
+                family.add_metric(values, buckets=list(sample.buckets), sum_value=sample.value)
+            else:
+                family.add_metric(values, sample.value)
+        yield from families.values()
+
+    def describe(self) -> list[Any]:
+        return []  # else registering would ask the database for its gauges

@@ -29,6 +29,8 @@ from smartmem.jobs.types import Job, JobHandler, Prepared
 from smartmem.outbox.relay import describe, name_worker
 from smartmem.progress import bar
 from smartmem.settings import JobSettings
+from smartmem.telemetry import JOBS as JOBS_TOTAL
+from smartmem.telemetry import LATENCY, metrics
 from smartmem.types import JobType
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ class Worker:
         self._leases.give_back(self._left)
         claim = self._leases.claim(self.settings.batch, self.worker_id, kinds=self._kinds)
         if not claim.rows:
-            return WorkCounts(dead=claim.died)
+            return _reported(WorkCounts(dead=claim.died))
         batch = _Batch(claim=claim, open={row.id: row for row in claim.rows}, blocked=set())
         self._left.append((claim.token, list(batch.open)))
         counts = WorkCounts(claimed=len(claim.rows), dead=claim.died)
@@ -112,7 +114,7 @@ class Worker:
         if not batch.open:
             self._left.clear()
         counts += WorkCounts(released=self._leases.give_back(self._left))
-        return counts
+        return _reported(counts)
 
     def run(self, stop: threading.Event) -> WorkCounts:
         """Work until `stop` is set; waits for the doorbell, at most `poll_s`. Outlives database restarts."""
@@ -269,8 +271,11 @@ class Worker:
                 self._leases.finish(conn, batch.claim.token, ids, {"outcome": outcome, "result": result})
 
         self.db.run(work)
-        for row, _ in ready:
+        now = self.db.now()
+        for row, done in ready:
             batch.open.pop(row.id)
+            if done.job.job_type == JobType.EXTRACT:
+                metrics.observe(LATENCY, max(0.0, (now - done.job.created_at).total_seconds()))
 
     def _fail(self, batch: _Batch, failures: Sequence[Failure]) -> WorkCounts:
         if not failures:
@@ -299,6 +304,12 @@ class Worker:
             batch.open.pop(row.id)
             batch.blocked.add(row.key)
         return WorkCounts(lost=len(rows))
+
+
+def _reported(counts: WorkCounts) -> WorkCounts:
+    for state in ("claimed", "success", "failed", "dead", "released", "lost"):
+        metrics.count(JOBS_TOTAL, getattr(counts, state), to=state)
+    return counts
 
 
 def _job(claimed: Claimed) -> Job:

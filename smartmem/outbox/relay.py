@@ -20,6 +20,7 @@ from smartmem.db.leases import OUTBOX, Claimed, Failure, Leases
 from smartmem.errors import BadRecord, StaleLease, StoreUnavailable
 from smartmem.outbox.events import Event, EventHandler, EventRegistry
 from smartmem.settings import OutboxSettings
+from smartmem.telemetry import EVENTS, metrics
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class Relay:
         if not blocked:
             self._left.clear()
         self._leases.give_back(self._left)
+        for state in ("claimed", "consumed", "failed", "dead", "lost"):
+            metrics.count(EVENTS, getattr(counts, state), to=state)
         return counts
 
     def run(self, stop: threading.Event, *, poll_s: float = 1.0) -> RelayCounts:
