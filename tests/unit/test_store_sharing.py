@@ -77,6 +77,18 @@ def test_two_users_of_one_milvus_folder_in_one_process(tmp_path: Path) -> None:
     second.close()
 
 
+def test_an_alias_switches_to_the_re_embedded_collection(tmp_path: Path) -> None:
+    path = str(tmp_path / "lite")
+    for dim, name in ((4, "first"), (8, "second")):
+        store = create("store", {"name": "milvus", "path": path, "collection": name}, dim=dim)
+        store.upsert([ours()], np.eye(dim, dtype=np.float32)[:1])
+        store.take_alias("current")
+        store.close()
+        opened = create("store", {"name": "milvus", "path": path, "collection": "current"}, dim=dim)
+        assert opened.count(Filter()) == 1
+        opened.close()
+
+
 def test_a_server_that_is_down_is_named() -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1.*is the server up"):
         create("store", {"name": "milvus", "uri": "http://127.0.0.1:1", "timeout_s": 2}, dim=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +18,19 @@ from smartmem.rag.registry import register
 from smartmem.rag.store import milvus_lite
 from smartmem.rag.store.milvus_expr import check_field, encoded, expression, owner_of
 from smartmem.rag.types import Chunk, Filter, Hit, ranked
+from smartmem.telemetry import log
 
 _ID_BYTES, _PAYLOAD_BYTES = 512, 65_535
 _WRITE = 1000  # rows a call: 1,000 x 1,024 dimensions are 4 MB, far below gRPC's limit
 _MAX_LIMIT = 16_384  # the server's
+_PARTITION_KEYS = (2, 4)
 _DIGITS = 6  # float32 noise below this must not decide between equal vectors
 
 
 @register("store", "milvus")
 class MilvusStore:
-    """One collection: key, document, owner (the partition key, from `user_id`), vector, and the chunk as JSON; every
-    metadata value is a dynamic field for filters.
+    """One collection: key, document, owner (from `user_id`; the partition key where the server can), vector, and the
+    chunk as JSON; every metadata value is a dynamic field for filters.
 
     `path`: a Lite folder (one process at a time). `uri`: a server instead; its token is read from the variable named
     by `token_env`. `index`: FLAT (exact), HNSW or AUTOINDEX. Reads see every write that returned before them.
@@ -127,6 +130,18 @@ class MilvusStore:
             if chunks:
                 yield chunks
 
+    def take_alias(self, alias: str) -> None:
+        """Let `alias` name this collection from now on: fill a new collection beside the old one, then switch its
+        users, who opened the alias, in one step. Stores that are already open stay where they are."""
+        with self._named("alias"):
+            held = {
+                name
+                for collection in self._client.list_collections()
+                for name in self._client.list_aliases(collection)["aliases"]
+            }
+            switch = self._client.alter_alias if alias in held else self._client.create_alias
+            switch(self._name, alias, timeout=self._timeout)
+
     def close(self) -> None:
         if self._closed:
             return
@@ -142,7 +157,7 @@ class MilvusStore:
             schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
             schema.add_field("id", kinds.VARCHAR, is_primary=True, max_length=_ID_BYTES)
             schema.add_field("document_id", kinds.VARCHAR, max_length=_ID_BYTES)
-            schema.add_field("owner", kinds.VARCHAR, max_length=_ID_BYTES, is_partition_key=self._lite is None)
+            schema.add_field("owner", kinds.VARCHAR, max_length=_ID_BYTES, is_partition_key=self._partitions())
             schema.add_field("payload", kinds.VARCHAR, max_length=_PAYLOAD_BYTES)
             schema.add_field("vector", kinds.FLOAT_VECTOR, dim=self.dim)
             index = client.prepare_index_params()
@@ -161,6 +176,18 @@ class MilvusStore:
                 f"makes {self.dim}; name another collection or use the embedder that filled it"
             )
         client.load_collection(self._name, timeout=self._timeout)
+
+    def _partitions(self) -> bool:
+        """Whether owners may be partitions. Before 2.4 an upsert computes the partition from the wrong field (Milvus
+        pull request 30772), so that a filter on the owner finds nothing; Lite keeps no partitions."""
+        if self._lite is not None:
+            return False
+        version = str(self._client.get_server_version())
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers >= _PARTITION_KEYS:
+            return True
+        log.warning("Milvus %s upserts into wrong partitions: owners are a filter only, which is slower", version)
+        return False
 
     def _search(self, vector: Vectors, limit: int, filter: Filter) -> list[Hit]:
         params: dict[str, Any] = {"metric_type": "COSINE"}
