@@ -9,7 +9,7 @@ import sys
 import typer
 
 from smartmem import __version__
-from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, setup, web
+from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, serve, setup, web
 from smartmem.cli.common import exit_status, print_error, say
 from smartmem.errors import SmartMemError
 
@@ -38,6 +38,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(components.models, name="models")
 app.add_typer(components.rag, name="rag")
 app.add_typer(web.app, name="web")
+app.add_typer(serve.app, name="serve")
 
 
 def _version(wanted: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from smartmem.errors import Unmeasurable
+from smartmem.errors import Unmeasurable, needs
 from smartmem.evaluation.cell import reason
 from smartmem.evaluation.datasets.gold import Gold, GoldDecision, GoldFact, GoldTurn
 from smartmem.evaluation.spans import tokens
@@ -100,7 +100,8 @@ def match(
     alike: Callable[[str, str], float] = token_f1,
 ) -> list[tuple[int, int, float]]:
     """(gold, found, similarity) one to one: equal words first, then the pairs with the largest sum of similarities."""
-    from scipy.optimize import linear_sum_assignment
+    with needs("eval"):
+        from scipy.optimize import linear_sum_assignment
 
     pairs: list[tuple[int, int, float]] = []
     rest = list(range(len(found)))

@@ -213,7 +213,8 @@ def _report(name: str, samples: Sequence[AnswerSample], rows: Sequence[Scored]) 
 
 
 def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    from scipy.stats import spearmanr
+    with needs("eval"):
+        from scipy.stats import spearmanr
 
     if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None

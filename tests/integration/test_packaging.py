@@ -33,6 +33,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 OPTIONAL: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 BUNDLES = {"all", "demo", "dev"}
+# What comes with another package of an extra.
+CARRIED = {"huggingface_hub": "st", "starlette": "serve"}
 # Where the import name is not the distribution's.
 IMPORT_NAMES = {
     "milvus-lite": ["milvus_lite"],
@@ -49,9 +51,9 @@ IMPORT_NAMES = {
 
 
 def extras_of(package: str) -> set[str]:
-    """The extras that bring an imported package, by its import name; `huggingface_hub` comes with st's packages."""
-    if package == "huggingface_hub":
-        return {"st"}
+    """The extras that bring an imported package, by its import name."""
+    if package in CARRIED:
+        return {CARRIED[package]}
     return {extra for extra, modules in modules_by_extra().items() if package in modules}
 
 
@@ -279,7 +281,7 @@ def test_no_import_of_an_extra_s_package_is_bare() -> None:
 
 def is_guard(node: ast.AST) -> bool:
     if isinstance(node, ast.With):
-        return "needs(" in ast.unparse(node.items[0].context_expr)
+        return any("needs(" in ast.unparse(item.context_expr) for item in node.items)
     return isinstance(node, ast.Try) and any(
         handler.type is not None and re.search("ImportError|ModuleNotFoundError", ast.unparse(handler.type))
         for handler in node.handlers

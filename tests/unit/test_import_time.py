@@ -19,7 +19,8 @@ PACKAGE = Path(smartmem.__file__).parent
 # What costs a tenth of a second or more to import, or belongs to an extra.
 HEAVY = frozenset(
     {
-        "IPython", "alembic", "chonkie", "distributed", "ipywidgets", "jieba", "jinja2", "joblib",
+        "IPython", "alembic", "chonkie", "distributed", "fastapi", "mcp", "starlette", "uvicorn",
+        "ipywidgets", "jieba", "jinja2", "joblib",
         "json_repair", "matplotlib", "milvus_lite", "numpy", "onnxruntime", "openai", "opentelemetry",
         "pandas", "pooch", "prometheus_client", "pyarrow", "pymilvus", "pymysql", "ragas", "scipy",
         "semchunk", "sentence_transformers", "sqlalchemy", "tokenizers", "torch", "trafilatura"
