@@ -35,6 +35,7 @@ from sqlalchemy.sql.dml import Insert
 from smartmem.clock import UTC, Clock
 from smartmem.db import dialects, schema
 from smartmem.db.doorbell import Doorbell
+from smartmem.db.group import Group
 from smartmem.db.time import DatabaseClock
 from smartmem.errors import ConfigError, MissingExtra, StoreUnavailable
 
@@ -62,6 +63,7 @@ class Database:
         self.bell = Doorbell(engine.url)
         # SQLite has one writer. Threads queue here, because SQLite's own wait is a sleep that lets others pass.
         self._one_writer = threading.Lock() if self.dialect == "sqlite" else None
+        self._group = Group() if self.dialect == "sqlite" else None
         self._checked = False
 
     @classmethod
@@ -133,9 +135,37 @@ class Database:
                 time.sleep(random.uniform(0.5, 1) * 0.005 * 2 ** (retries - 1 - left))  # noqa: S311
             raise AssertionError("unreachable: the last failure is raised above")
 
+    def grouped(self, work: Callable[[Connection], T]) -> T:
+        """Run a short `work` in a write transaction that it may share with other threads' (group commit).
+
+        Elsewhere than on SQLite this is `run`: the servers group their commits by themselves. On SQLite a commit
+        waits for the disk, and commits cannot overlap; so whoever gets the writer's turn runs the works of all who
+        wait, each behind a savepoint of its own, and commits once. An error undoes only the work that raised it;
+        nobody returns before the common commit.
+        """
+        if self._group is None:
+            return self.run(work)
+        with self._translated():
+            self._check_schema()
+            mine = self._group.join(work)
+            try:
+                with self._turn():
+                    if not mine.settled:
+                        self._group.lead(self._alone)
+            except BaseException:
+                self._group.leave(mine)
+                raise
+            return mine.answer()
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with self._turn(), self._writer.connect() as conn:
+        with self._turn(), self._alone() as conn:
+            yield conn
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """A write transaction, for whoever has the turn."""
+        with self._writer.connect() as conn:
             with conn.begin():
                 yield conn
             ring = conn.info.pop(_RING, False)
