@@ -22,6 +22,7 @@ from smartmem.types import Scalar
 # by sums in float64. The error of a float32 dot product of unit vectors is below 1e-6 for up to 4,096 dimensions.
 _ROUNDING = 2e-6
 _FIRST_CAPACITY = 64
+_ONE_THREAD_ROWS = 4096
 _Key = tuple[bool, bool, Scalar] | None
 
 
@@ -50,11 +51,11 @@ class _Partition:
         matrix = self._vectors[: len(self.rows)]
         selected = self.rows.select(filter)
         if selected is None:
-            scores = matrix @ vector
+            scores = _product(matrix, vector)
         elif len(selected) * 4 < len(matrix):
-            scores = matrix[selected] @ vector  # gathering few rows is cheaper than scoring all
+            scores = _product(matrix[selected], vector)  # gathering few rows is cheaper than scoring all
         else:
-            scores = (matrix @ vector)[selected]
+            scores = _product(matrix, vector)[selected]
         if not len(scores):
             return []
         near: NDArray[np.intp] = np.arange(len(scores))
@@ -215,6 +216,12 @@ class MemoryStore:
             values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
             return {key for key in map(_key, values) if key in self._partitions}
         return {k for k in self._partitions if k is not None and condition.matches({condition.field: k[2]})}
+
+
+def _product(matrix: Vectors, vector: Vectors) -> Vectors:
+    """All dot products. Small matrices stay off BLAS's threads: on busy cores these wait for each other for longer than
+    the work takes (2,000 rows of 384: 0.04 ms alone; BLAS 0.02 ms idle, 20 ms at the 99th percentile under load)."""
+    return np.vecdot(matrix, vector) if len(matrix) <= _ONE_THREAD_ROWS else matrix @ vector
 
 
 def _key(value: Scalar | None) -> _Key:
