@@ -7,15 +7,18 @@ that ran. So nothing has to be invalidated, two runs may share a folder, and a k
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import numpy as np
 
 import smartmem
 from smartmem.errors import StoreUnavailable
@@ -50,6 +53,29 @@ def code_hash(*folders: str) -> str:
 def default_folder() -> Path:
     """data/cache/eval of the project."""
     return registry_path().parent / "cache" / "eval"
+
+
+def pack(rankings: Mapping[str, Sequence[tuple[str, float]]]) -> bytes:
+    """Rankings by query id as one compressed block: names once, places and scores as arrays."""
+    names = sorted({name for ranking in rankings.values() for name, _ in ranking})
+    place = {name: index for index, name in enumerate(names)}
+    lengths = [len(ranking) for ranking in rankings.values()]
+    head = json.dumps([list(rankings), lengths, names], ensure_ascii=False, separators=(",", ":")).encode()
+    ids = np.array([place[name] for ranking in rankings.values() for name, _ in ranking], dtype="<i4")
+    scores = np.array([score for ranking in rankings.values() for _, score in ranking], dtype="<f8")
+    return len(head).to_bytes(8, "little") + zlib.compress(head + ids.tobytes() + scores.tobytes(), 1)
+
+
+def unpack(block: bytes) -> dict[str, list[tuple[str, float]]]:
+    """What `pack` was given."""
+    size, body = int.from_bytes(block[:8], "little"), zlib.decompress(block[8:])
+    queries, lengths, names = json.loads(body[:size])
+    count = sum(lengths)
+    ids = np.frombuffer(body, dtype="<i4", count=count, offset=size).tolist()
+    scores = np.frombuffer(body, dtype="<f8", count=count, offset=size + 4 * count).tolist()
+    pairs = list(zip([names[i] for i in ids], scores, strict=True))
+    ends = list(itertools.accumulate(lengths))
+    return {query: pairs[end - size : end] for query, size, end in zip(queries, lengths, ends, strict=True)}
 
 
 class StageCache:
@@ -101,6 +127,18 @@ class StageCache:
         self._db.execute("INSERT OR REPLACE INTO stage VALUES (?, ?, ?)", (key, stage, blob))
         if time.monotonic() - self._dirty_since > _COMMIT_S:
             self.commit()
+
+    def get_blob(self, key: bytes) -> bytes | None:
+        """Bytes as `put_blob` kept them, or None."""
+        row = self._db.execute("SELECT value FROM stage WHERE key = ?", (key,)).fetchone() if self._read else None
+        self.hits += row is not None
+        self.misses += row is None
+        return None if row is None else bytes(row[0])
+
+    def put_blob(self, key: bytes, stage: str, value: bytes) -> None:
+        """Keep bytes, durable at once."""
+        self.commit()
+        self._db.execute("INSERT OR REPLACE INTO stage VALUES (?, ?, ?)", (key, stage, value))
 
     def commit(self) -> None:
         """Make everything put so far durable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from smartmem.errors import SmartMemError
-from smartmem.evaluation.cache import StageCache, code_hash, key_of
+from smartmem.evaluation.cache import StageCache, code_hash, key_of, pack, unpack
 from smartmem.evaluation.datasets import EvalQuery
-from smartmem.evaluation.inputs import chosen_queries, dataset_of, machine
+from smartmem.evaluation.inputs import chosen_queries, chunks_of, dataset_of, embedder_of, machine
 from smartmem.evaluation.suite import ArmSpec, DatasetSpec, Suite
 from smartmem.rag.dialogue import Sequences
 from smartmem.rag.embed.cache import CachedEmbedder
 from smartmem.rag.protocols import Embedder, Reranker, Retriever
-from smartmem.rag.registry import create, spec_of
+from smartmem.rag.registry import component, create, spec_of
 from smartmem.rag.types import Chunk, Filter, Hit, Query, ranked
 from smartmem.telemetry import log
 
@@ -64,15 +65,21 @@ class Cell:
         self.queries = chosen_queries(suite, dataset, self.dataset)
         self._owners = {talk.id: talk.user_id for talk in self.dataset.conversations}
 
+    @property
+    def _cut(self) -> tuple[list[Chunk], str]:
+        return chunks_of(self.dataset_spec.model_dump_json(), json.dumps(self.arm.chunker, sort_keys=True))
+
     @functools.cached_property
     def chunks(self) -> list[Chunk]:
-        chunker = create("chunker", self.arm.chunker)
-        return [chunk for document in self.corpus.documents for chunk in chunker.chunk(document)]
+        return self._cut[0]
+
+    @functools.cached_property
+    def _chunks_key(self) -> str:
+        return self._cut[1]
 
     @functools.cached_property
     def bare_embedder(self) -> Embedder | None:
-        made: Embedder | None = create("embedder", self.arm.embedder) if self.arm.embedder else None
-        return made
+        return embedder_of(json.dumps(self.arm.embedder, sort_keys=True)) if self.arm.embedder else None
 
     @functools.cached_property
     def embedder(self) -> CachedEmbedder | None:
@@ -102,15 +109,18 @@ class Cell:
         return made
 
     @functools.cached_property
-    def _chunks_key(self) -> str:
-        return key_of([(c.id, c.searchable, dict(c.metadata)) for c in self.chunks]).hex()
-
-    @functools.cached_property
     def index_key(self) -> bytes:
         """Of the index: every chunk as it is indexed, the retriever with its options, the model, the code."""
         fingerprint = self.bare_embedder.fingerprint if self.bare_embedder is not None else ""
-        code = code_hash("rag/retrieve", "rag/store", "rag/rows.py", "rag/dialogue.py", "rag/types.py")
+        code = code_hash("rag/retrieve", "rag/store", "rag/rows.py", "rag/dialogue.py", "rag/models.toml")
         return key_of("index", self._chunks_key, self.arm.retriever, self.arm.store, fingerprint, code)
+
+    @functools.cached_property
+    def whole_key(self) -> bytes:
+        """Of all answers of the cell together: one look-up instead of thousands when nothing has changed."""
+        asked = [(q.id, q.text, q.conversation_id, q.at) for q in self.queries]
+        rerank = [self._reranker_key, self.arm.rerank_top] if self.arm.reranker else []
+        return key_of("cell", self.index_key.hex(), self.dataset_spec.restrict, self.suite.k, rerank, asked)
 
     def hits_key(self, query: EvalQuery) -> bytes:
         scope = query.conversation_id if self.dataset_spec.restrict else ""
@@ -121,10 +131,11 @@ class Cell:
 
     @functools.cached_property
     def _reranker_key(self) -> str:
-        module = inspect.getmodule(type(self.reranker))
+        kind = component("reranker", (self.arm.reranker or {}).get("name", ""))
+        module = inspect.getmodule(kind)
         source = inspect.getsource(module) if module else ""
         # A reranker that reads neighbouring turns depends on all of them, not on the hits alone.
-        around = self._chunks_key if "sequences" in inspect.signature(type(self.reranker)).parameters else ""
+        around = self._chunks_key if "sequences" in inspect.signature(kind).parameters else ""
         return key_of(self.arm.reranker, source, around, code_hash("rag/models.toml", "rag/onnx.py")).hex()
 
     def query_of(self, query: EvalQuery) -> Query:
@@ -175,10 +186,18 @@ class Cell:
         result.chunks = self.chunks
         if self.bare_embedder is not None:
             result.fingerprint = self.bare_embedder.fingerprint
-        hits = self._retrieve(result, advance)
-        if self.reranker is not None:
-            hits = self._rerank(hits, result, advance)
-        result.hits = {name: [(h.chunk.id, h.score) for h in found] for name, found in hits.items()}
+        packed = self.cache.get_blob(self.whole_key)
+        if packed is not None:
+            result.hits = unpack(packed)
+            result.costs |= {"queries_from_cache": len(result.hits), "queries_run": 0}
+            advance(len(result.hits) * (2 if self.arm.reranker else 1))
+        else:
+            hits = self._retrieve(result, advance)
+            if self.arm.reranker:
+                hits = self._rerank(hits, result, advance)
+            result.hits = {name: [(h.chunk.id, h.score) for h in found] for name, found in hits.items()}
+            if not result.failed:
+                self.cache.put_blob(self.whole_key, "cell", pack(result.hits))
         result.spec = self._spec()
         self._latency(result)
         self.cache.commit()
@@ -189,10 +208,13 @@ class Cell:
             "chunker": spec_of(create("chunker", self.arm.chunker)),
             "retriever": self.arm.retriever,
         }
-        for name, part in (("embedder", self.bare_embedder), ("reranker", self.reranker)):
-            if part is not None:
-                parts[name] = spec_of(part)
-        if self.reranker is not None:
+        if self.bare_embedder is not None:
+            parts["embedder"] = spec_of(self.bare_embedder)
+        if self.arm.reranker:
+            # Its own arguments, if it was needed; what the suite names, if all its answers were in the cache.
+            made = self.__dict__.get("reranker")
+            named = spec_of(made) if made is not None else self.arm.reranker
+            parts["reranker"] = {key: value for key, value in named.items() if key != "sequences"}
             parts["rerank_top"] = self.arm.rerank_top
         return parts
 
@@ -273,7 +295,7 @@ class Cell:
         wanted = min(self.suite.latency_queries, len(self.queries))
         if not wanted or result.failed:
             return
-        reranking = [self._reranker_key, self.arm.rerank_top] if self.reranker is not None else []
+        reranking = [self._reranker_key, self.arm.rerank_top] if self.arm.reranker else []
         key = key_of("latency", self.index_key.hex(), reranking, self.suite.k, wanted, self.suite.seed, machine())
         cached = self.cache.get(key)
         if cached is not None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import platform
 import random
 
 from smartmem.errors import Unmeasurable
+from smartmem.evaluation.cache import key_of
 from smartmem.evaluation.datasets import Dataset, EvalQuery, load_dataset
 from smartmem.evaluation.documents import Corpus, build_corpus
 from smartmem.evaluation.suite import DatasetSpec, Suite
+from smartmem.rag.protocols import Embedder
+from smartmem.rag.registry import create
+from smartmem.rag.types import Chunk
 from smartmem.telemetry import log
 
 
@@ -34,6 +39,22 @@ def dataset_of(spec_json: str) -> tuple[Dataset, Corpus]:
                     f"{spec.name}: query {query.id} names {turn}, which no document has; check the loader"
                 )
     return whole, corpus
+
+
+@functools.lru_cache(maxsize=4)
+def chunks_of(dataset_json: str, chunker_json: str) -> tuple[list[Chunk], str]:
+    """The chunks of a dataset and a key over their content; arms that cut alike share them."""
+    _, corpus = dataset_of(dataset_json)
+    chunker = create("chunker", json.loads(chunker_json))
+    chunks = [chunk for document in corpus.documents for chunk in chunker.chunk(document)]
+    return chunks, key_of([(c.id, c.searchable, dict(c.metadata)) for c in chunks]).hex()
+
+
+@functools.lru_cache(maxsize=2)
+def embedder_of(spec_json: str) -> Embedder:
+    """One embedder a specification and process: loading a model once for all arms that use it."""
+    made: Embedder = create("embedder", json.loads(spec_json))
+    return made
 
 
 def chosen_queries(suite: Suite, spec: DatasetSpec, dataset: Dataset) -> list[EvalQuery]:

@@ -68,40 +68,34 @@ class Metric:
     def score(self, ranking: Sequence[str], relevant: Collection[str]) -> float:
         """Of one query: `ranking` best first without repeats, `relevant` at least one id; between 0 and 1."""
         gold = set(relevant)
+        return self.of_ranks([place for place, item in enumerate(ranking, start=1) if item in gold], len(gold))
+
+    def of_ranks(self, ranks: Sequence[int], gold: int) -> float:
+        """The same from the places (from 1, ascending) of the relevant ids that were found, and how many there are."""
         if not gold:
             raise Unmeasurable(f"{self} of a query without relevant ids; such a query is ineligible and gets no score")
-        top = ranking if self.k is None else ranking[: self.k]
-        flags = [item in gold for item in top]
-        found = sum(flags)
+        top = ranks if self.k is None else [place for place in ranks if place <= self.k]
         match self.kind:
             case "recall":
-                return found / len(gold)
+                return len(top) / gold
             case "recall_any":
-                return float(found > 0)
+                return float(bool(top))
             case "recall_all":
-                return float(found == len(gold))
+                return float(len(top) == gold)
             case "precision":
                 # Over k, not over what came back: a short answer is not a precise one.
-                return found / (self.k or len(top) or 1)
+                return len(top) / (self.k or 1)
             case "nDCG":
-                return _dcg(flags) / _dcg([True] * min(len(gold), self.k or len(gold)))
+                # The ideal is over ALL relevant ids that fit in, found or not.
+                return _dcg(top) / _dcg(range(1, min(gold, self.k or gold) + 1))
             case "MRR":
-                return next((1 / rank for rank, hit in enumerate(flags, start=1) if hit), 0.0)
+                return 1 / top[0] if top else 0.0
             case _:
-                return _average_precision(flags, len(gold))
+                return sum(found / place for found, place in enumerate(top, start=1)) / gold
 
 
-def _dcg(flags: Iterable[bool]) -> float:
-    return sum(1 / math.log2(rank + 1) for rank, hit in enumerate(flags, start=1) if hit)
-
-
-def _average_precision(flags: Sequence[bool], gold: int) -> float:
-    found, total = 0, 0.0
-    for rank, hit in enumerate(flags, start=1):
-        if hit:
-            found += 1
-            total += found / rank
-    return total / gold
+def _dcg(ranks: Iterable[int]) -> float:
+    return sum(1 / math.log2(place + 1) for place in ranks)
 
 
 def parse_metric(name: str) -> Metric:

@@ -163,7 +163,7 @@ def _curves(
             made: dict[str, Any] = {"recall": [], "categories": {}}
             if any(score.values for score in scores):
                 made["recall"] = recall_curve(suite, scores, [k for k in CURVE_KS if k <= suite.k], resamplers)
-                made["categories"] = {m: by_category(suite, scores, m) for m in suite.metrics}
+                made["categories"] = {m: by_category(scores, m, resamplers) for m in suite.metrics}
             out.setdefault(dataset, {})[arm] = made
     return out
 

@@ -6,14 +6,14 @@ sessions where it names no turn. A failed query counts 0 in every mean; one that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from smartmem.errors import Unmeasurable
-from smartmem.evaluation.cell import CellResult
+from smartmem.evaluation.cell import CellResult, Ranking
 from smartmem.evaluation.datasets import EvalQuery
 from smartmem.evaluation.documents import Corpus
 from smartmem.evaluation.metrics import Level, Metric, Outcome, best_scores, rank
@@ -87,7 +87,9 @@ def score_cell(suite: Suite, queries: Sequence[EvalQuery], corpus: Corpus, cell:
         for chunk, turns in corpus.members(cell.chunks, Level.TURN).items():
             for turn in turns:
                 covering.setdefault(turn, []).append(chunk)
-    return [_score_query(suite, metrics, query, cell, members, covering) for query in queries]
+    # Where a chunk is its own unit (one turn a document), the hits are the ranking already.
+    plain = {level for level, units in members.items() if all(found == (chunk,) for chunk, found in units.items())}
+    return [_score_query(suite, metrics, query, cell, members, covering, plain) for query in queries]
 
 
 def gold_at(query: EvalQuery, level: Level, covering: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -106,26 +108,33 @@ def _score_query(
     cell: CellResult,
     members: Mapping[Level, Mapping[str, Sequence[str]]],
     covering: Mapping[str, Sequence[str]],
+    plain: Set[Level],
 ) -> QueryScore:
-    ranking: list[str] = []
-    units: dict[Level, dict[str, float]] = {}
-    if query.id in cell.hits:
-        units = {level: best_scores(cell.hits[query.id], members[level]) for level in members}
-    orders = {level: rank(scores) for level, scores in units.items()}
+    orders: dict[Level, Ranking] = {}
+    hits = cell.hits.get(query.id)
+    if hits is not None:
+        for level, covered in members.items():
+            if level in plain:
+                orders[level] = hits
+            else:
+                units = best_scores(hits, covered)
+                orders[level] = [(unit, units[unit]) for unit in rank(units)]
+    golds = {level: gold_at(query, level, covering) for level in members}
+    places: dict[Level, dict[str, int]] = {}
+    for level, order in orders.items():
+        wanted = set(golds[level])
+        places[level] = {unit: place for place, (unit, _) in enumerate(order, start=1) if unit in wanted}
+    outcomes = {level: _outcome(query, gold, cell) for level, gold in golds.items()}
     values, states = {}, {}
     for metric in metrics:
         level = metric.level or suite.level
-        gold = gold_at(query, level, covering)
-        state = _outcome(query, gold, cell)
-        states[str(metric)] = state
-        if state is Outcome.SCORED:
-            values[str(metric)] = metric.score(orders[level], gold)
-        elif state is Outcome.FAILED:
+        states[str(metric)] = outcomes[level]
+        if outcomes[level] is Outcome.SCORED:
+            values[str(metric)] = metric.of_ranks(list(places[level].values()), len(golds[level]))
+        elif outcomes[level] is Outcome.FAILED:
             values[str(metric)] = 0.0
-    gold = gold_at(query, suite.level, covering)
-    outcome = _outcome(query, gold, cell)
-    ranking = orders.get(suite.level, [])
-    places = {unit: place for place, unit in enumerate(ranking, start=1)}
+    outcome = outcomes[suite.level]
+    found = places.get(suite.level, {})
     reasons = {
         Outcome.FAILED: cell.failed.get(query.id, ""),
         Outcome.INELIGIBLE: query.why_ineligible or "no gold at this level",
@@ -135,9 +144,9 @@ def _score_query(
         query=query,
         outcome=outcome,
         reason=reasons.get(outcome, ""),
-        ranking=tuple((unit, units[suite.level][unit]) for unit in ranking[:KEPT]),
+        ranking=tuple(orders.get(suite.level, [])[:KEPT]),
         # 0 stands for "not found", so that a drill-down shows what was missed.
-        gold_ranks=tuple(places.get(unit, 0) for unit in gold),
+        gold_ranks=tuple(found.get(unit, 0) for unit in golds[suite.level]),
         values=values,
         states=states,
     )
@@ -172,15 +181,13 @@ def summarise(suite: Suite, scores: Sequence[QueryScore], resamplers: Resamplers
     return out
 
 
-def by_category(suite: Suite, scores: Sequence[QueryScore], metric: str) -> dict[str, dict[str, Any]]:
+def by_category(scores: Sequence[QueryScore], metric: str, resamplers: Resamplers) -> dict[str, dict[str, Any]]:
     """Mean and interval of one metric within each category."""
     out: dict[str, dict[str, Any]] = {}
     queries, values = column(scores, metric)
     for name in sorted({query.category for query in queries}):
         inside = [i for i, query in enumerate(queries) if query.category == name]
-        groups = [queries[i].group for i in inside]
-        made = Resampler(groups, resamples=suite.resamples, seed=suite.seed, confidence=suite.confidence)
-        found = made.interval(values[inside])
+        found = resamplers.of([queries[i] for i in inside]).interval(values[inside])
         out[name] = {"mean": found.mean, "lo": found.lo, "hi": found.hi, "queries": found.queries}
     return out
 

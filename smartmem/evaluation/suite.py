@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from smartmem.errors import ConfigError
 from smartmem.evaluation.metrics import Level, Metric, parse_metric
 from smartmem.evaluation.stats import CONFIDENCE, RESAMPLES, SEED
+from smartmem.rag.presets import preset
 
 Spec = dict[str, Any]
 
@@ -40,7 +41,10 @@ class DatasetSpec(_Model):
 
 
 class ArmSpec(_Model):
-    """One way to retrieve. `rerank_top`: how many of the first stage's hits the reranker sees."""
+    """One way to retrieve. `rerank_top`: how many of the first stage's hits the reranker sees.
+
+    `preset` (rag/presets.toml) fills in whatever the arm does not name itself.
+    """
 
     name: str = Field(min_length=1, max_length=60)
     chunker: Spec = Field(default_factory=lambda: {"name": "turn"})
@@ -50,6 +54,22 @@ class ArmSpec(_Model):
     rerank_top: int = Field(30, ge=1)
     store: Spec | None = None
     note: str = ""
+    preset: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not values.get("preset"):
+            return values
+        try:
+            filled = preset(str(values["preset"]))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        reranker = values.get("reranker", filled.get("reranker"))
+        if isinstance(reranker, dict) and "candidates" in reranker:
+            filled["rerank_top"] = reranker["candidates"]
+        known = {key: value for key, value in filled.items() if key in cls.model_fields}
+        return known | values
 
     @field_validator("chunker", "embedder", "retriever", "reranker", "store", mode="before")
     @classmethod

@@ -40,6 +40,19 @@ def test_names_become_specifications_and_metrics_canonical(file: Path) -> None:
     assert make_suite(suite.plain()) == suite
 
 
+def test_a_preset_fills_in_what_an_arm_does_not_name(file: Path) -> None:
+    file.write_text(SUITE + '[[arms]]\nname = "p"\npreset = "balanced"\nembedder = "mock"\n', "utf-8")
+    arm = load_suite(file).arms[-1]
+    assert arm.embedder == {"name": "mock"}
+    assert arm.retriever["name"]
+    assert arm.reranker is not None
+    assert arm.rerank_top == arm.reranker["candidates"]
+    assert make_suite(load_suite(file).plain()).arms[-1] == arm
+    file.write_text(SUITE + '[[arms]]\nname = "p"\npreset = "best"\n', "utf-8")
+    with pytest.raises(ConfigError, match=r"arms.2.*unknown preset 'best'"):
+        load_suite(file)
+
+
 def test_the_command_line_narrows_a_suite(file: Path) -> None:
     assert [arm.name for arm in load_suite(file, arms=["b"]).arms] == ["b"]
     assert load_suite(file, arms=["b"]).baseline == "b"
