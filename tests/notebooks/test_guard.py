@@ -14,6 +14,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MOST_CELLS = 30
 MOST_LINES = 12
 MOST_BYTES = 100_000
+LONGEST_HEADING = 90
 # A home or a temporary folder in an output is somebody's machine.
 _PRIVATE = re.compile(r"(/home/|/root/|/Users/|/tmp/|/var/folders/|[A-Z]:\\\\Users)")
 _NEXT = re.compile(r"\]\(([^)#\s]+\.ipynb)\)")
@@ -41,6 +42,10 @@ def complaints(notebook: dict[str, Any]) -> list[str]:
         found.append("no claim stands as an assert")
     if "learned" not in "".join(source(cell) for cell in cells if cell["cell_type"] == "markdown"):
         found.append("it does not say what was learned")
+    headings = [line for cell in cells if cell["cell_type"] == "markdown" for line in source(cell).splitlines()]
+    found += [
+        f"a paragraph as a heading: {h[:60]!r}" for h in headings if h.startswith("#") and len(h) > LONGEST_HEADING
+    ]
     return found
 
 
@@ -133,6 +138,12 @@ def test_the_guard_refuses(added: dict[str, Any], word: str) -> None:
     bad = good()
     bad["cells"].insert(2, added)
     assert any(word in text for text in complaints(bad)), complaints(bad)
+
+
+def test_the_guard_refuses_paragraphs_that_are_headings() -> None:
+    bad = good()
+    bad["cells"].append({"cell_type": "markdown", "metadata": {}, "source": "# " + "many words " * 10})
+    assert any("heading" in text for text in complaints(bad))
 
 
 def test_the_guard_refuses_a_notebook_without_parameters_or_claims() -> None:
