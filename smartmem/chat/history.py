@@ -20,7 +20,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
 
-from smartmem.clock import as_utc
+from smartmem.chat.message import Appended, Message, NewMessage, checked_message
 from smartmem.db.dialects import MYSQL
 from smartmem.db.engine import Database
 from smartmem.db.hot import id_list, insert_rows, named, proposed, run, stamp
@@ -28,58 +28,26 @@ from smartmem.db.tables import chat_messages, conversations, memory_user_setting
 from smartmem.errors import BadRecord
 from smartmem.outbox.events import Event, EventRegistry, ExtractRequested, PersistRequested, extract_key
 from smartmem.outbox.publish import publish, publish_many
-from smartmem.text import clean, cut, fold_space
+from smartmem.text import cut, fold_space
 from smartmem.types import Role
+
+__all__ = [
+    "Appended",
+    "Message",
+    "NewMessage",
+    "append_message",
+    "append_messages",
+    "handle_persist",
+    "messages",
+    "register",
+    "request_persist",
+]
 
 BATCH = 500
 SHARED = 10
-NAME_CHARS = 191
 TITLE_CHARS = 60
 
 _MESSAGES = chat_messages.c
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
-    """A message to append. `occurred_at` is aware; `client_message_id` makes a resend harmless."""
-
-    user_id: int
-    conversation_id: str
-    role: Role | str
-    content: str
-    occurred_at: dt.datetime
-    client_message_id: str | None = None
-    assistant_id: str | None = None
-    speaker: str | None = None
-    run_id: str | None = None
-    trace_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appended:
-    """Where a message is. `created` is False when it had been there already; then `event_id` is None."""
-
-    message_id: str
-    seq: int
-    event_id: str | None
-    created: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """A stored message."""
-
-    id: str
-    conversation_id: str
-    user_id: int
-    seq: int
-    role: str
-    speaker: str | None
-    content: str
-    occurred_at: dt.datetime
-    client_message_id: str | None
-    run_id: str | None
-    trace_id: str
 
 
 def append_message(
@@ -165,7 +133,7 @@ def messages(
 
 def request_persist(conn: Connection, message: NewMessage) -> str:
     """Ask by event for a message to be stored; returns the event's id. Raises `BadRecord` as `append_message` does."""
-    row = _checked(message)
+    row = checked_message(message)
     if isinstance(row, BadRecord):
         raise row
     return publish(
@@ -223,7 +191,7 @@ def _append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | B
     outcomes: list[Appended | BadRecord | None] = [None] * len(wanted)
     checked: list[tuple[int, NewMessage]] = []
     for place, message in enumerate(wanted):
-        fit = _checked(message)
+        fit = checked_message(message)
         if isinstance(fit, BadRecord):
             outcomes[place] = fit
         else:
@@ -263,43 +231,6 @@ def _append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | B
         assert isinstance(told, Appended)  # noqa: S101 - written a few lines above
         outcomes[place] = Appended(message_id=told.message_id, seq=told.seq, event_id=event_id, created=True)
     return [outcome for outcome in outcomes if outcome is not None]
-
-
-def _checked(message: NewMessage) -> NewMessage | BadRecord:
-    """The message as it can be stored, or what is wrong with it."""
-    if message.user_id <= 0:
-        return BadRecord(f"user_id {message.user_id} must be positive")
-    try:
-        role = Role(message.role)
-    except ValueError:
-        return BadRecord(f"role {message.role!r} is none of {', '.join(Role)}")
-    try:
-        occurred_at = as_utc(message.occurred_at)
-    except ValueError as error:
-        return BadRecord(f"occurred_at: {error}")
-    names: dict[str, str | None] = {}
-    for field in ("conversation_id", "client_message_id", "assistant_id", "speaker", "run_id"):
-        value = getattr(message, field)
-        if value is not None and (len(value) > NAME_CHARS or clean(value)[1]):
-            return BadRecord(f"{field} {value[:40]!r} is longer than {NAME_CHARS} characters or not valid text")
-        names[field] = value
-    if not message.conversation_id.strip():
-        return BadRecord("conversation_id must not be blank")
-    trace_id = message.trace_id
-    if trace_id is not None and not (0 < len(trace_id) <= 64 and trace_id.isascii() and trace_id.isprintable()):
-        return BadRecord(f"trace_id {trace_id[:64]!r} must be 1 to 64 printable ASCII characters")
-    return NewMessage(
-        user_id=message.user_id,
-        conversation_id=message.conversation_id,
-        role=role,
-        content=clean(message.content)[0],
-        occurred_at=occurred_at,
-        client_message_id=names["client_message_id"] or None,
-        assistant_id=names["assistant_id"],
-        speaker=names["speaker"],
-        run_id=names["run_id"],
-        trace_id=trace_id,
-    )
 
 
 def _locked_conversations(

@@ -1,0 +1,93 @@
+"""Chat messages as records, and what a message must be to be stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from smartmem.clock import as_utc
+from smartmem.errors import BadRecord
+from smartmem.text import clean
+from smartmem.types import Role
+
+NAME_CHARS = 191
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A message to append. `occurred_at` is aware; `client_message_id` makes a resend harmless."""
+
+    user_id: int
+    conversation_id: str
+    role: Role | str
+    content: str
+    occurred_at: dt.datetime
+    client_message_id: str | None = None
+    assistant_id: str | None = None
+    speaker: str | None = None
+    run_id: str | None = None
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """Where a message is. `created` is False when it had been there already; then `event_id` is None."""
+
+    message_id: str
+    seq: int
+    event_id: str | None
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A stored message."""
+
+    id: str
+    conversation_id: str
+    user_id: int
+    seq: int
+    role: str
+    speaker: str | None
+    content: str
+    occurred_at: dt.datetime
+    client_message_id: str | None
+    run_id: str | None
+    trace_id: str
+
+
+def checked_message(message: NewMessage) -> NewMessage | BadRecord:
+    """The message as it can be stored, or what is wrong with it."""
+    if message.user_id <= 0:
+        return BadRecord(f"user_id {message.user_id} must be positive")
+    try:
+        role = Role(message.role)
+    except ValueError:
+        return BadRecord(f"role {message.role!r} is none of {', '.join(Role)}")
+    try:
+        occurred_at = as_utc(message.occurred_at)
+    except ValueError as error:
+        return BadRecord(f"occurred_at: {error}")
+    names: dict[str, str | None] = {}
+    for field in ("conversation_id", "client_message_id", "assistant_id", "speaker", "run_id"):
+        value = getattr(message, field)
+        if value is not None and (len(value) > NAME_CHARS or clean(value)[1]):
+            return BadRecord(f"{field} {value[:40]!r} is longer than {NAME_CHARS} characters or not valid text")
+        names[field] = value
+    if not message.conversation_id.strip():
+        return BadRecord("conversation_id must not be blank")
+    trace_id = message.trace_id
+    if trace_id is not None and not (0 < len(trace_id) <= 64 and trace_id.isascii() and trace_id.isprintable()):
+        return BadRecord(f"trace_id {trace_id[:64]!r} must be 1 to 64 printable ASCII characters")
+    return NewMessage(
+        user_id=message.user_id,
+        conversation_id=message.conversation_id,
+        role=role,
+        content=clean(message.content)[0],
+        occurred_at=occurred_at,
+        client_message_id=names["client_message_id"] or None,
+        assistant_id=names["assistant_id"],
+        speaker=names["speaker"],
+        run_id=names["run_id"],
+        trace_id=trace_id,
+    )
