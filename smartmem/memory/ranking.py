@@ -2,7 +2,7 @@
 
     score = 0.45·relevance + 0.25·confidence + 0.20·recency + 0.10·explicit          (weights are settings)
 
-* relevance: the best of cosine similarity, word overlap weighted by rarity, and a shared topic; 0..1.
+* relevance, 0..1: the best of cosine similarity (calibrate.py), word overlap weighted by rarity, and a shared topic.
 * recency: 0.5 ^ (age / half-life). Age counts from the user's newest memory, not from the wall clock: someone who
   comes back after a year finds the ranking that they left.
 * Standing memories (constraints, strong preferences) hold whatever is asked: LOW_SCORE does not touch them, budgets do.

@@ -22,6 +22,7 @@ from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items
 from smartmem.errors import ModelError, ScopeError, StoreError, needs
 from smartmem.memory import ranking
+from smartmem.memory.calibrate import baseline, relevance
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.inject import Injection, Style, render
 from smartmem.memory.reading import Scope, Source, read_lexical, read_rows, read_sources, read_standing
@@ -199,7 +200,7 @@ class Recaller:
         )
 
     def _by_meaning(self, scope: Scope, query: str, mode: Mode) -> tuple[dict[str, float], str | None]:
-        """Cosine similarities by memory id, and why there are none if the vector store could not be asked."""
+        """Relevance by memory id, and why there is none if the vector store could not be asked."""
         if mode == "legacy":
             return {}, None
         if scope.as_of is not None:
@@ -215,10 +216,11 @@ class Recaller:
         try:
             vector = self.embedder.embed_queries([query])[0]
             hits = self.store.search(vector, self.settings.candidates, _filter(scope))
+            level = baseline(self.embedder, asked)
         except (StoreError, ModelError) as error:
             log.warning("recall falls back to SQL: %s", type(error).__name__, extra={"user_id": scope.user_id})
             return {}, f"{type(error).__name__}: {error}"
-        return {hit.chunk.id: hit.score for hit in hits}, None
+        return {hit.chunk.id: relevance(hit.score, level) for hit in hits}, None
 
     def _touch(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Note the use. Rarely a write, and never a reason to fail a recall."""
