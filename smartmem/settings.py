@@ -6,6 +6,7 @@ Secrets (API keys) are read from the environment only, never from the file.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -196,6 +197,7 @@ class Settings(BaseSettings):
                 raise ConfigError(f"settings file {file} does not exist; `smartmem init` writes one") from None
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise ConfigError(f"settings file {file} is not valid TOML: {error}") from None
+        _drop_overridden(values, cls, "SMARTMEM_")
         try:
             return cls(**values)
         except ValidationError as error:
@@ -222,6 +224,19 @@ class _Fixed(Settings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
+
+
+def _drop_overridden(values: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+    """Take the file's tables out where the environment has one: they would be merged, and a component named there would
+    get the options of the one named here."""
+    named = {name.upper() for name in os.environ}
+    for name, field in model.model_fields.items():
+        default = field.get_default()
+        if isinstance(default, BaseModel):
+            if isinstance(values.get(name), dict):
+                _drop_overridden(values[name], type(default), f"{prefix}{name}__".upper())
+        elif f"{prefix}{name}".upper() in named:
+            values.pop(name, None)
 
 
 def _named(error: ValidationError, where: str) -> ConfigError:

@@ -60,6 +60,23 @@ def test_the_database_is_the_one_live_line(tmp_path: Any) -> None:
     assert [line for line in text.splitlines() if re.match(r"\w+ = ", line)] == ['database_url = "sqlite:///other.db"']
 
 
+def test_a_component_of_the_environment_takes_no_options_from_the_file(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "smartmem.toml"
+    file.write_text(
+        'embedder = { name = "onnx", model = "e5-small-v2" }\n[extract]\nextractor = { name = "llm", model = "m" }\n'
+        "max_facts = 2\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("SMARTMEM_EMBEDDER", '{"name": "mock"}')
+    monkeypatch.setenv("SMARTMEM_EXTRACT__EXTRACTOR", '{"name": "rules"}')
+    known = Settings.load(file)
+    assert known.embedder == {"name": "mock"}
+    assert known.extract.extractor == {"name": "rules"}
+    assert known.extract.max_facts == 2
+
+
 def test_limits_and_choices_stand_beside_the_keys() -> None:
     text = render()
     assert '#mode = "decision"  # one of legacy, shadow, decision' in text
