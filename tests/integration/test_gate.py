@@ -1,6 +1,7 @@
 """Gates, comparisons, verification: the exit statuses and what makes two runs incomparable."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from smartmem.evaluation.gate import (
     verify,
     write_baseline,
 )
-from smartmem.evaluation.results import RunResult
+from smartmem.evaluation.results import RunResult, load_run
 from smartmem.evaluation.runner import run_suite
+from smartmem.evaluation.suite import narrowed
 from tests.support.data import ROOT
 from tests.support.evaluation import small_suite
 
@@ -159,3 +161,15 @@ def test_verify_runs_again_from_the_manifest(run: RunResult, cache: Path) -> Non
     changed.manifest = other
     with pytest.raises(IncomparableRuns, match="sha256 was 000000000000"):
         verify(changed)
+
+
+def test_the_committed_report_gives_the_same_figures_again(tmp_path: Path) -> None:
+    """Its arms without a model, to 1e-6; `smartmem eval verify eval/reports/example` runs all of them."""
+    committed = load_run(ROOT / "eval" / "reports" / "example")
+    assert committed.errors == {}
+    assert committed.manifest["git"]["dirty"] is False
+    exact = narrowed(committed.suite, ["mock", "bm25"])
+    metrics = {name: {arm: rows[arm] for arm in ("mock", "bm25")} for name, rows in committed.metrics.items()}
+    found = verify(replace(committed, suite=exact, metrics=metrics), cache=str(tmp_path))
+    assert found.ok, [row for row in found.rows if not row["ok"]]
+    assert found.compared == 12
