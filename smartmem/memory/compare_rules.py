@@ -15,10 +15,10 @@ import regex
 
 from smartmem.memory.compare import Comparison, Relation, comparator
 from smartmem.memory.extract.signals import taken_back
-from smartmem.memory.extract.slots import slot_of
 from smartmem.memory.facts import Fact
 from smartmem.memory.polarity import contradicted, liking, values
 from smartmem.memory.similarity import containment, similarity, terms
+from smartmem.memory.topics import slot_in, topics
 from smartmem.text import normalise
 from smartmem.types import MemoryType
 
@@ -36,6 +36,7 @@ _OVER = regex.compile(
 # An allergy stays the same allergy in whatever words it is said.
 _SAME_WHATEVER = frozenset({"allergy", "intolerance", "birthday", "name"})
 # What a request to forget calls the thing, which is no word of the thing itself.
+_REMINDER = regex.compile(r"\b(?:reminders?|remind|to-?do|appointment|deadline)\b|提醒|备忘|待办")
 _NAMES_OF_MEMORY = regex.compile(
     r"\b(?:forget|remove|delete|drop|scrap|scratch|cancel|throw out|erase|reminders?|notes?|thing|memory|entry|stuff"
     r"|about|all of it|any ?more|any ?longer|no longer|not|n't|please|gave up|given up|stopped|quit|said|told|wrote)\b"
@@ -101,20 +102,26 @@ class RulesComparator:
     def _retraction(self, fact: Fact, row: Mapping[str, Any]) -> Comparison:
         if fact.slot and fact.slot == row["slot"]:
             return Comparison(relation=Relation.RETRACTION, score=1.0, reason="takes back what stands in its slot")
-        said = taken_back(fact.content)
-        if said != fact.content and row["slot"] and slot_of("retraction", said, None) == row["slot"]:
-            return Comparison(relation=Relation.RETRACTION, score=1.0, reason="takes back what stands in its slot")
-        meant = terms(_NAMES_OF_MEMORY.sub(" ", normalise(said)))
-        have = terms(row["content"])
+        best = max((self._means(said, row) for said in taken_back(fact.content)), key=lambda c: c.score)
+        if best.score < self.related / 1.5:
+            return Comparison(relation=Relation.UNRELATED, score=0.0)
+        return best
+
+    def _means(self, said: str, row: Mapping[str, Any]) -> Comparison:
+        """How surely one sentence takes back this memory: by a slot that it speaks of, or by common words.
+
+        The words are counted against the shorter of both, for requests to forget come with a story around them.
+        """
+        if row["slot"] and any(slot_in(name, said) == row["slot"] for name in topics(said)):
+            return Comparison(relation=Relation.RETRACTION, score=0.95, reason="takes back what stands in its slot")
+        meant, have = terms(_NAMES_OF_MEMORY.sub(" ", normalise(said))), terms(row["content"])
         common = meant & have
         if not common:
-            return Comparison(relation=Relation.UNRELATED, score=0.0)
-        score = len(common) / len(meant)
-        if fact.memory_type == MemoryType.TODO_HINT and row["memory_type"] == MemoryType.TODO_HINT:
-            score = min(1.0, score + 0.25)
-        if score < self.related / 1.5:
-            return Comparison(relation=Relation.UNRELATED, score=0.0)
-        return Comparison(relation=Relation.RETRACTION, score=score, reason=f"takes back {_some(common)}")
+            return Comparison(relation=Relation.RETRACTION, score=0.0)
+        score = len(common) / min(len(meant), len(have))
+        if row["memory_type"] == MemoryType.TODO_HINT and _REMINDER.search(normalise(said)):
+            score = min(0.94, score + 0.25)
+        return Comparison(relation=Relation.RETRACTION, score=min(0.94, score), reason=f"takes back {_some(common)}")
 
 
 def _conflict(new: str, old: str, fact: Fact) -> str | None:

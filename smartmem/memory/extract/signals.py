@@ -40,14 +40,15 @@ def _may_tell(sentence: Sentence, known: Grammar) -> bool:
     return plain and len(terms(sentence.text)) > 3
 
 
-def taken_back(text: str) -> str:
+def taken_back(text: str) -> list[str]:
     """The sentences of a message that take something back; the whole text when none does."""
     meant = []
     for sentence in sentences(mask(text)):
         known = grammar(language(sentence.text))
-        if known.forget.search(sentence.text) or known.no_longer.search(sentence.text):
+        said = [sentence.text, *(clause.text for clause in sentence.clauses)]
+        if any(known.forget.search(part) or known.no_longer.search(part) for part in said):
             meant.append(text[sentence.start : sentence.end])
-    return " ".join(meant) or text
+    return meant or [text]
 
 
 def is_question(sentence: Sentence, known: Grammar) -> bool:
