@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from smartmem.errors import ConfigError
 from smartmem.rag.protocols import Chunker
-from smartmem.rag.registry import create, names, spec_of
+from smartmem.rag.registry import create, spec_of
 from smartmem.rag.types import Document
+from tests.support.registered import shipped
 
 SPECS: dict[str, dict[str, Any]] = {
     "fixed": {"name": "fixed", "size": 40, "overlap": 10},
@@ -38,7 +39,7 @@ def chunker(request: pytest.FixtureRequest, fetched_models: None) -> Chunker:
 
 
 def test_every_chunker_is_held_to_this() -> None:
-    assert sorted(SPECS) == names("chunker")
+    assert sorted(SPECS) == shipped("chunker")
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from smartmem.rag.protocols import Embedder
-from smartmem.rag.registry import create, names, spec_of
+from smartmem.rag.registry import create, spec_of
+from tests.support.registered import shipped
 
 SPECS: dict[str, dict[str, Any]] = {
     "mock": {"name": "mock"},
@@ -43,7 +44,7 @@ def embedder(
 
 
 def test_every_embedder_is_held_to_this() -> None:
-    assert sorted([*SPECS, "openai"]) == names("embedder")  # openai: tests/integration/test_embed_openai.py
+    assert sorted([*SPECS, "openai"]) == shipped("embedder")  # openai: tests/integration/test_embed_openai.py
 
 
 def test_rows_are_unit_float32(embedder: Embedder) -> None:

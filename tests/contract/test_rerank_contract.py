@@ -11,9 +11,10 @@ from smartmem.errors import ConfigError, MalformedOutput, ModelError, TransientM
 from smartmem.llm.scripted import ScriptedChat
 from smartmem.rag.dialogue import Sequences
 from smartmem.rag.protocols import Reranker
-from smartmem.rag.registry import create, names
+from smartmem.rag.registry import create
 from smartmem.rag.types import Chunk, Hit, Query, ranked
 from tests.support.openai_server import OpenAIServer, Reply
+from tests.support.registered import shipped
 
 TEXTS = ["The weather is nice.", "My dog is called Rex.", "我喜欢喝茶。", "👨‍👩‍👧 trip", "Rex barked all night."]
 QUERY = Query(text="What is the name of my dog?")
@@ -50,7 +51,7 @@ def reranker(request: pytest.FixtureRequest, fetched_models: None) -> Iterator[R
 
 
 def test_every_reranker_is_held_to_this() -> None:
-    assert names("reranker") == ["cross-encoder", "http", "llm", "none"]
+    assert shipped("reranker") == ["cross-encoder", "http", "llm", "none"]
 
 
 def test_none_and_one(reranker: Reranker) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from smartmem.rag.protocols import Retriever
-from smartmem.rag.registry import create, names, spec_of
+from smartmem.rag.registry import create, spec_of
 from smartmem.rag.types import Chunk, Filter, Query, ranked
+from tests.support.registered import shipped
 
 SPECS: dict[str, dict[str, Any]] = {
     "bm25": {"name": "bm25"},
@@ -86,7 +87,7 @@ def first(retriever: Retriever, text: str, id: str) -> bool:
 
 
 def test_every_retriever_is_held_to_this() -> None:
-    assert sorted({spec["name"] for spec in SPECS.values()}) == names("retriever")
+    assert sorted({spec["name"] for spec in SPECS.values()}) == shipped("retriever")
 
 
 def test_an_empty_one_answers(make: Maker) -> None:
