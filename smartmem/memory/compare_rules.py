@@ -33,6 +33,10 @@ _CORRECTS = regex.compile(
 _OVER = regex.compile(
     r"\b(?:not|no longer|never was)\b.{0,20}\b(?:allergic|intolerant)|不再|不过敏|没有过敏|不是.{0,4}过敏"
 )
+_CHANGES = regex.compile(
+    r"\b(?:now|these days|switched|swapped|changed|moved|instead|new|promoted|went up|went down|not .{1,20} any ?more|since then"
+    r"|no longer|from \w+ to)\b|现在|改|换|调到|调去|升|搬|如今|不再|涨|降到|变成"
+)
 # An allergy stays the same allergy in whatever words it is said.
 _SAME_WHATEVER = frozenset({"allergy", "intolerance", "birthday", "name"})
 # What a request to forget calls the thing, which is no word of the thing itself.
@@ -72,7 +76,7 @@ class RulesComparator:
             return Comparison(relation=Relation.UPDATE, score=relatedness, reason=f"{why}; now {_some(fresh)}")
         if self._says_nothing_new(fact, new, old):
             return Comparison(relation=Relation.DUPLICATE, score=relatedness, reason=f"{why}; nothing new")
-        if why != "the same slot" and similarity(new, old) < self.same:
+        if why == "the same words" and similarity(new, old) < self.same:
             return Comparison(relation=Relation.UNRELATED, score=0.0)  # alike, but about something else
         return Comparison(relation=Relation.UPDATE, score=relatedness, reason=f"{why}; another value")
 
@@ -85,6 +89,9 @@ class RulesComparator:
         common = terms(fact.content) & terms(row["content"])
         if _family(fact.slot) == _family(row["slot"]) == "todo" and common and share >= self.related / 2:
             return 0.5 + share / 2, "the same task by its words"
+        changed = bool(_CHANGES.search(normalise(fact.content)))
+        if changed and common and share >= self.related * 0.6 and fact.memory_type == row["memory_type"]:
+            return 0.4 + share / 2, "the same thing, changed"
         if (
             share >= self.related
             and len(common) >= 2

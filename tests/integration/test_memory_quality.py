@@ -34,7 +34,7 @@ FLOORS: dict[str, dict[str, tuple[float, float]]] = {
     "odd": {"en": (0.88, 0.85), "zh": (0.90, 0.82)},
     "even": {"en": (0.62, 0.55), "zh": (0.80, 0.65)},
 }
-DECISIONS = {"odd": 0.90, "even": 0.80}
+DECISIONS = {"odd": 0.92, "even": 0.83}
 
 
 def extraction(gold: Gold) -> ExtractionReport:
