@@ -172,7 +172,7 @@ def test_readers_side_by_side(make: Maker) -> None:
 def test_the_specification_is_whole(make: Maker) -> None:
     retriever = make()
     spec = spec_of(retriever)
-    assert spec["name"] in names("retriever")
+    assert spec["name"] in shipped("retriever")
     again = create(
         "retriever",
         spec,

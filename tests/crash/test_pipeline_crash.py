@@ -117,7 +117,7 @@ def test_the_check_sees_a_job_done_twice_and_one_lost(sqlite_url: str, tmp_path:
     db = story.later(sqlite_url)
     story.check(db)
     for table, change in (
-        (memory_items, {"source_job_id": 1}),
+        (memory_items, {"source_job_id": 999_999}),  # no such job: ids are made at random within a millisecond
         (outbox_messages, {"status": "pending"}),
         (memory_job_events, {"to_status": "failed"}),
     ):
