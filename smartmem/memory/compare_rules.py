@@ -34,8 +34,8 @@ _OVER = regex.compile(
     r"\b(?:not|no longer|never was)\b.{0,20}\b(?:allergic|intolerant)|不再|不过敏|没有过敏|不是.{0,4}过敏"
 )
 _CHANGES = regex.compile(
-    r"\b(?:now|these days|switched|swapped|changed|moved|instead|new|promoted|went up|went down|not .{1,20} any ?more|since then"
-    r"|no longer|from \w+ to)\b|现在|改|换|调到|调去|升|搬|如今|不再|涨|降到|变成"
+    r"\b(?:now|these days|switched|swapped|changed|moved|instead|new|promoted|went up|went down|not .{1,20} any ?more"
+    r"|since then|no longer|from \w+ to)\b|现在|改|换|调到|调去|升|搬|如今|不再|涨|降到|变成"
 )
 # An allergy stays the same allergy in whatever words it is said.
 _SAME_WHATEVER = frozenset({"allergy", "intolerance", "birthday", "name"})
