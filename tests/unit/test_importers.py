@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smartmem.chat.importers import FORMATS, parse, read_messages, scan
-from smartmem.chat.importers.fields import json_array, locomo_time, longmemeval_time, realtalk_time
+from smartmem.chat.importers.fields import beam_time, json_array, locomo_time, longmemeval_time, realtalk_time
 from smartmem.errors import BadRecord, ConfigError, DataError
 from smartmem.types import Role
 from tests.support.data import LOCOMO, ROOT, needs_benchmarks
@@ -247,6 +247,15 @@ def test_beam_reads_its_shapes_of_batches(tmp_path: Path, shape: str) -> None:
 def test_times_that_are_none_are_refused(reader: Any, text: str) -> None:
     with pytest.raises(ValueError):
         reader(text)
+
+
+def test_months_of_beam_anchors() -> None:
+    assert {beam_time(text) for text in ("March-15-2024", "Mar 15, 2024", "2024-03-15", "2024-03-15T00:00:00Z")} == {
+        dt.datetime(2024, 3, 15, tzinfo=dt.UTC)
+    }
+    for text in ("Ma 15, 2024", "soon", "Month-15-2024"):
+        with pytest.raises(ValueError, match="expected a time"):
+            beam_time(text)
 
 
 def test_noon_and_midnight() -> None:

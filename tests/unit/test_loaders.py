@@ -89,7 +89,7 @@ def a_chat(**change: Any) -> dict[str, Any]:
         "session_1_date_time": "29.12.2023, 21:46:47",
         "session_1": [turn | {"clean_text": "Hi", "dia_id": "D1:1"}, turn | {"clean_text": "Yo", "dia_id": "D1:2"}],
         "qa": [
-            {"question": "Who?", "answer": "Ann", "evidence": ["D1:1; D1:02"], "category": 1},
+            {"question": "Who?", "answer": "Ann", "evidence": ["D1:1; D1:02"], "category": "1"},
             {"question": "When?", "answer": "now", "evidence": ["D4:1"], "category": 2},
         ],
     } | change

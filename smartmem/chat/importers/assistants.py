@@ -222,7 +222,7 @@ def _folder_number(file: Path) -> int:
 def _beam_record(path: Path, number: int, value: object, where: str) -> Parsed:
     place = Place(str(path), where)
     record = place.mapping(value)
-    name = record.get("conversation_id", number)
+    name = next((record[key] for key in ("conversation_id", "chat_id", "id") if record.get(key) is not None), number)
     return _beam_chat(path, number, str(name), required(place, record, "chat"), record)
 
 
@@ -250,7 +250,7 @@ def _beam_chat(path: Path, number: int, name: str, chat: object, raw: Mapping[st
             role = spot.at("role").role(required(spot, turn, "role"))
             if turn.get("time_anchor"):
                 last = spot.at("time_anchor").time(turn["time_anchor"], beam_time)
-            raw_id = str(spot.at("id").number(required(spot, turn, "id")))
+            raw_id = beam_id(spot.at("id"), required(spot, turn, "id"))
             used[raw_id] = used.get(raw_id, 0) + 1
             text = spot.at("content").text(required(spot, turn, "content"), blank=True)
             label = raw_id if used[raw_id] == 1 else f"{raw_id}#{used[raw_id]}"
@@ -263,6 +263,11 @@ def _beam_chat(path: Path, number: int, name: str, chat: object, raw: Mapping[st
         path=str(path),
         raw=raw,
     )
+
+
+def beam_id(place: Place, value: object) -> str:
+    """A turn's id: a whole number, or a number as text. Anything else could not be matched with `source_chat_ids`."""
+    return value.strip() if isinstance(value, str) and value.strip().isdecimal() else str(place.number(value))
 
 
 def beam_questions(place: Place, raw: Mapping[str, Any]) -> Mapping[str, Any]:

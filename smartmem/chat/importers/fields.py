@@ -255,10 +255,11 @@ def iso_date(text: str) -> dt.datetime:
 
 
 def beam_time(text: str) -> dt.datetime:
-    """`March-15-2024` or ISO 8601; a time without a zone is read as UTC."""
+    """`March-15-2024`, `Mar 15, 2024` or ISO 8601; a time without a zone is read as UTC."""
     found = _BEAM_TIME.fullmatch(text.strip())
-    if found and found[1].lower() in _MONTHS:
-        return dt.datetime(int(found[3]), _MONTHS[found[1].lower()], int(found[2]), tzinfo=UTC)
+    months = [n for name, n in _MONTHS.items() if found and len(found[1]) > 2 and name.startswith(found[1].lower())]
+    if found and months:
+        return dt.datetime(int(found[3]), months[0], int(found[2]), tzinfo=UTC)
     try:
         value = dt.datetime.fromisoformat(text.strip())
     except ValueError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from smartmem.chat.importers import Conversation, Session, Turn, parse
-from smartmem.chat.importers.assistants import beam_questions
+from smartmem.chat.importers.assistants import beam_id, beam_questions
 from smartmem.chat.importers.fields import Place, iso_date, json_lines, longmemeval_time, required
 from smartmem.errors import DataError
 from smartmem.evaluation.datasets.loaders import Loaded, gold, only_file
@@ -46,7 +46,7 @@ def longmemeval(files: Mapping[str, Path], limit: int | None) -> Loaded:
                         why="no such session in the haystack",
                     )
                 )
-        abstain = talk.id.endswith("_abs")
+        abstain = "_abs" in talk.id
         why = "abstention: the haystack has no answer" if abstain else "" if marked else "no turn has has_answer"
         out.queries.append(
             EvalQuery(
@@ -179,8 +179,7 @@ def beam(files: Mapping[str, Path], limit: int | None) -> Loaded:
                 record = here.mapping(value)
                 name = f"beam_{talk.id}_{ability}_{index + 1}"
                 turns: dict[str, None] = {}
-                for source in _flat(here.at("source_chat_ids"), record.get("source_chat_ids")):
-                    label = str(source)
+                for label in _flat(here.at("source_chat_ids"), record.get("source_chat_ids")):
                     if times[label] == 1:
                         turns[label] = None
                         continue
@@ -205,11 +204,11 @@ def beam(files: Mapping[str, Path], limit: int | None) -> Loaded:
     return out
 
 
-def _flat(place: Place, value: object) -> list[int]:
+def _flat(place: Place, value: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, dict):
-        return [number for name, part in value.items() for number in _flat(place.at(str(name)), part)]
+        return [label for name, part in value.items() for label in _flat(place.at(str(name)), part)]
     if isinstance(value, list):
-        return [number for index, part in enumerate(value) for number in _flat(place.at(index), part)]
-    return [place.number(value)]
+        return [label for index, part in enumerate(value) for label in _flat(place.at(index), part)]
+    return [beam_id(place, value)]

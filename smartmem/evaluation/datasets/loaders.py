@@ -94,7 +94,7 @@ def _add_questions(
     for index, value in enumerate(listed.items(raw)):
         here = listed.at(index)
         record = here.mapping(value)
-        number = here.at("category").number(required(here, record, "category"))
+        number = _category(here.at("category"), required(here, record, "category"))
         if number not in categories:
             raise here.at("category").bad(f"is {number}, expected one of {', '.join(map(str, categories))}")
         name = f"{prefix}_qa{index}"
@@ -115,6 +115,11 @@ def _add_questions(
                 relevant_sessions=target.sessions,
             )
         )
+
+
+def _category(place: Place, value: object) -> int:
+    """A number, also where an export has written it as text."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else place.number(value)
 
 
 def locomo_corrected(files: Mapping[str, Path], limit: int | None) -> Loaded:
