@@ -10,7 +10,7 @@ that overlapping chunks repeat is paid for each time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from smartmem.errors import Unmeasurable, needs
@@ -18,7 +18,7 @@ from smartmem.evaluation.datasets import Dataset
 from smartmem.evaluation.documents import Corpus, build_corpus
 from smartmem.evaluation.spans import Interval, precision_omega, span_scores
 from smartmem.rag.pipeline import Pipeline
-from smartmem.rag.registry import Spec, create
+from smartmem.rag.registry import Spec
 from smartmem.rag.types import Chunk, Filter
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def measure_chunkers(
     rows = []
     for name, chunker in chunkers.items():
         pipeline = Pipeline.from_spec({"chunker": chunker, "retriever": retriever, "k": DEPTH, **parts})
-        whole = chunks_of(corpus, chunker, **({"embedder": pipeline.embedder} if pipeline.embedder else {}))
-        pipeline.ingest(corpus.documents)
+        chunks = [chunk for document in corpus.documents for chunk in pipeline.chunker.chunk(document)]
+        pipeline.index(chunks)  # cut once: a chunker may have a model inside
+        whole = spans_of(chunks)
         for query, gold in asked:
             found = pipeline.retrieve(query.text, filter=Filter.where(conversation_id=query.conversation_id))
             read = _within([hit.chunk for hit in found.hits], budget)
@@ -102,10 +103,12 @@ def _words(text: str) -> Interval:
     return start, max(start, len(text.rstrip()))
 
 
-def chunks_of(corpus: Corpus, chunker: Spec, **injected: object) -> Gold:
-    """All spans that a chunker cuts, by document."""
-    made = create("chunker", chunker, **injected)
-    return {document.id: [(c.start, c.end) for c in made.chunk(document)] for document in corpus.documents}
+def spans_of(chunks: Iterable[Chunk]) -> Gold:
+    """Where chunks lie, by document."""
+    out: Gold = {}
+    for chunk in chunks:
+        out.setdefault(chunk.document_id, []).append((chunk.start, chunk.end))
+    return out
 
 
 def _within(chunks: list[Chunk], budget: int) -> Gold:

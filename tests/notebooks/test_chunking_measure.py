@@ -6,10 +6,11 @@ import pytest
 
 from smartmem.chat.importers import Conversation, Session, Turn
 from smartmem.errors import Unmeasurable
-from smartmem.evaluation.chunking import chunks_of, gold_spans, measure_chunkers
+from smartmem.evaluation.chunking import gold_spans, measure_chunkers, spans_of
 from smartmem.evaluation.datasets import Dataset, EvalQuery
 from smartmem.evaluation.datasets.records import SpanRef
 from smartmem.evaluation.documents import build_corpus
+from smartmem.rag.registry import create
 
 TEXTS = ("Hello there. ", "I keep bees. The hive stands on the roof.", "我对花生过敏。明天见！")
 
@@ -59,7 +60,7 @@ def test_nobody_reads_more_than_the_budget() -> None:
 
 def test_all_spans_of_a_chunker_by_document() -> None:
     corpus = build_corpus(dataset(BEES), "session")
-    (spans,) = chunks_of(corpus, "turn").values()
+    (spans,) = spans_of(create("chunker", "turn").chunk(corpus.documents[0])).values()
     assert [corpus.documents[0].text[a:b] for a, b in spans] == [text.strip() for text in TEXTS]
 
 
