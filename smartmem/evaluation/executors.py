@@ -74,7 +74,10 @@ def _joblib(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
     except ImportError:
         raise MissingExtra("joblib", "eval") from None
     parallel = joblib.Parallel(n_jobs=suite.workers, return_as="generator")
-    return parallel(joblib.delayed(run_group)(suite.plain(), group, resume) for group in groups)
+    done: Iterable[Any] = parallel(
+        joblib.delayed(run_group)(suite.plain(), group, resume) for group in groups
+    )  # joblib has no types of its own
+    return done
 
 
 def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
