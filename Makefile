@@ -16,7 +16,7 @@ NBVAL = $(BIN)/python -m pytest -p no:cacheprovider --nbval-current-env --nbval-
 # No model and no clock in their outputs: every figure has to come out as committed.
 STRICT := notebooks/02_chunkers.ipynb notebooks/07_report.ipynb
 
-.PHONY: help demo test check lint unit notebooks lock lab bench clean
+.PHONY: help demo test check lint unit notebooks docs coverage lock lab bench clean
 
 help:  ## list the targets
 > @grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,11 +48,11 @@ test: $(VENV)/.all  ## install the rest and run everything that CI runs
 > @$(BIN)/smartmem models get bge-small-en reranker-en
 > @$(MAKE) --no-print-directory check
 
-check: lint unit notebooks  ## what CI runs, in an environment that `make test` made
+check: lint docs unit notebooks  ## what CI runs, in an environment that `make test` made
 
 lint:  ## format, lint, types, floors
-> $(BIN)/ruff format --check smartmem tests benchmarks
-> $(BIN)/ruff check smartmem tests benchmarks
+> $(BIN)/ruff format --check smartmem tests benchmarks docs/_site.py
+> $(BIN)/ruff check smartmem tests benchmarks docs/_site.py
 > $(BIN)/mypy
 > $(BIN)/lint-imports
 
@@ -63,12 +63,20 @@ notebooks:  ## run every notebook; two of them strictly against their committed 
 > SMARTMEM_PROFILE=ci $(NBVAL) --nbval-lax $(filter-out $(STRICT),$(wildcard notebooks/*.ipynb))
 > SMARTMEM_PROFILE=ci $(NBVAL) --nbval $(STRICT)
 
-lock:  ## write constraints.txt anew from pyproject.toml
+docs:  ## build the documentation's site in site/; a warning or a link that leads nowhere is an error
+> $(BIN)/mkdocs build --strict --quiet
+
+coverage:  ## all tests but the notebooks, with the lines and branches of smartmem/ that none of them reaches
+> $(BIN)/python -m pytest tests -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-report=html:coverage-html
+
+lock:  ## write constraints.txt anew from pyproject.toml; what need not change stays, unless UPGRADE=1
+> @grep -v '^torch==' constraints.txt > constraints.txt.new  # the pin names no build: it would rule out the CPU one
+> @UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip compile --quiet --extra all --python-version 3.11 \
+>   $(if $(UPGRADE),--upgrade) --no-annotate --no-header --output-file constraints.txt.new pyproject.toml
 > @(printf '%s\n' '# Every version that CI ran with; written by `make lock` (uv pip compile of pyproject.toml, all extras).' \
 >   '# torch stays pinned: a plain torch brings several GB of CUDA packages.'; \
->   UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip compile --quiet --extra all --python-version 3.11 \
->   --no-annotate --no-header pyproject.toml | sed 's/+cpu$$//') > constraints.txt.new
-> @mv constraints.txt.new constraints.txt
+>   sed 's/+cpu$$//' constraints.txt.new) > constraints.txt
+> @rm constraints.txt.new
 
 lab: $(VENV)/.all  ## open the notebooks in JupyterLab
 > $(BIN)/jupyter lab --notebook-dir=notebooks
@@ -77,4 +85,4 @@ bench: $(VENV)/.all  ## the quick form of every benchmark; ratios against peers 
 > for script in benchmarks/*.py; do $(BIN)/python $$script --quick; done
 
 clean:  ## remove what the targets made here
-> rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info
+> rm -rf $(VENV) $(DEMO_OUT) site coverage-html build dist *.egg-info
