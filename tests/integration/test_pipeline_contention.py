@@ -6,6 +6,7 @@ SMARTMEM_PROFILE=full; the default run does the same with fewer, so that the sui
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import random
@@ -86,12 +87,12 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(
     kinds: list[Callable[[str], None]] = [pipeline_process.relay, pipeline_process.worker] * EACH
     running: list[BaseProcess] = [_start(forks, kind, url) for kind in kinds]
     try:
-        # A kill in the midst of each slice but the last, however fast the machine is: they go by the work, not the clock.
+        # A kill in the midst of each slice but the last, however fast the machine: they go by the work, not the clock.
         for number, part in enumerate(slices):
             sender = threading.Thread(target=append_all, args=(db, part))
             sender.start()
             if number < KILLS:
-                assert poll(lambda: unfinished(db) > 0 or not sender.is_alive(), seconds=SECONDS, every=0.002)
+                assert poll(functools.partial(_busy, db, sender), seconds=SECONDS, every=0.002)
                 place = rng.randrange(len(kinds))
                 running[place].kill()
                 running[place].join()
@@ -108,6 +109,10 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(
     story.check(db, wanted, poison="")
     db.close()
     mariadb_server.drop(url)
+
+
+def _busy(db: Database, sender: threading.Thread) -> bool:
+    return unfinished(db) > 0 or not sender.is_alive()
 
 
 def _start(forks: multiprocessing.context.ForkServerContext, kind: Callable[[str], None], url: str) -> BaseProcess:
