@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smartmem.cli.common import AsJson, print_json, print_table, say
+from smartmem.cli.common import NOT_PASSED, AsJson, print_json, print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: list, fetch, look, validate, start your own.")
 
@@ -34,7 +35,7 @@ def list_(json: AsJson = False) -> None:
 
 
 @app.command()
-def get(name: Name) -> None:
+def get(name: Name, json: AsJson = False) -> None:
     """Find a dataset's files on this machine, or download them; either way their hash is checked.
 
     \b
@@ -43,7 +44,11 @@ def get(name: Name) -> None:
     """
     from smartmem.evaluation.datasets import registry
 
-    for role, path in registry.get(name).items():
+    found = registry.get(name)
+    if json:
+        print_json({"name": name, "files": {role: str(path) for role, path in found.items()}})
+        return
+    for role, path in found.items():
         say(f"{name} {role}: {path}")
 
 
@@ -72,17 +77,54 @@ def show(name: Name, file: LocalFile = None, json: AsJson = False) -> None:
 
 
 @app.command()
-def validate(name: Name, file: LocalFile = None) -> None:
-    """Check that a dataset's files are there and are the ones that the registry names.
+def validate(name: Name, file: LocalFile = None, json: AsJson = False) -> None:
+    """Check a dataset: its files are there and the registry's, every record can be read; exit status 1 if not.
+
+    A record that cannot be used is named with its file, place and field (exit status 2).
 
     \b
-    Example:
+    Examples:
       smartmem data validate locomo
+      smartmem data validate longmemeval-s --file longmemeval_s.json --json
     """
     from smartmem.evaluation.datasets import registry
 
-    for state in registry.validate(name, file):
-        say(f"{state.path}: {state.state}")
+    states = registry.validate(name, file)
+    lacking = [state for state in states if state.state in ("missing", "wrong hash")]
+    loaded = None if lacking else registry.load_dataset(name, file)
+    if json:
+        counts = loaded.counts() if loaded else {}
+        notes = [dataclasses.asdict(note) for note in loaded.notes] if loaded else []
+        print_json(
+            {
+                "name": name,
+                "ok": not lacking,
+                "files": [dataclasses.asdict(state) for state in states],
+                "counts": counts,
+                "notes": notes,
+            }
+        )
+    else:
+        for state in states:
+            say(f"{state.path or state.name}: {state.state}")
+        if loaded:
+            say(_read(loaded.counts()))
+        if lacking:
+            say(
+                f"next: `smartmem data get {name}`, or name your file with --file"
+                if lacking[0].state == "missing"
+                else f"next: delete {lacking[0].path} and run `smartmem data get {name}`"
+            )
+    if lacking:
+        raise typer.Exit(NOT_PASSED)
+
+
+def _read(counts: Mapping[str, int]) -> str:
+    figures = {key: f"{value:,}" for key, value in counts.items()}
+    return (
+        "read {conversations} conversations, {sessions} sessions, {turns} turns and {queries} questions "
+        "({eligible} with gold); repaired {repaired}, refused {refused}, corrected {corrected}".format(**figures)
+    )
 
 
 @app.command()

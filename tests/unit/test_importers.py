@@ -236,7 +236,7 @@ def test_beam_reads_its_shapes_of_batches(tmp_path: Path, shape: str) -> None:
     folder = tmp_path / "chats" / "100K" / "3"
     folder.mkdir(parents=True)
     write(folder / "chat.json", [batch])
-    assert [m.conversation_id for m in read_messages(tmp_path / "chats", "beam")] == ["3", "3"]
+    assert [m.conversation_id for m in read_messages(tmp_path / "chats", "beam")] == ["100K-3", "100K-3"]
     del turns[1]["role"]
     with pytest.raises(BadRecord, match="role: is missing"):
         scan(write(tmp_path / "beam.json", [{"chat": [turns]}]), "beam")

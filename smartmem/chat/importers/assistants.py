@@ -194,13 +194,15 @@ def madial_turn(line: str) -> tuple[str, str]:
 def beam(path: Path) -> Iterator[Parsed]:
     """BEAM: a folder of folders with a chat.json, one chat.json, or a JSON/JSONL export with a `chat` field."""
     if path.is_dir():
-        files = sorted(path.glob("**/chat.json"), key=lambda f: (_folder_number(f), str(f)))
+        files = sorted(path.glob("**/chat.json"), key=lambda f: (str(f.parent.parent), _folder_number(f)))
         if not files:
             raise DataError(f"{path}: no chat.json below this folder; BEAM has chats/SIZE/NUMBER/chat.json")
         for number, file in enumerate(files, start=1):
             questions = file.parent / "probing_questions" / "probing_questions.json"
             raw = {"probing_questions": read_json(questions)} if questions.is_file() else {}
-            yield _beam_chat(file, number, file.parent.name, read_json(file), raw)
+            # Every size counts its chats from 1: of a folder with several sizes, the size is part of the name.
+            name = "-".join(file.parent.relative_to(path).parts) or path.name
+            yield _beam_chat(file, number, name, read_json(file), raw)
     elif path.suffix == ".jsonl":
         for number, value in json_lines(path):
             yield _beam_record(path, number, value, f"line {number}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from smartmem.chat.importers import Conversation, Session, Turn, parse
 from smartmem.chat.importers.assistants import beam_id, beam_questions
@@ -13,6 +14,8 @@ from smartmem.errors import DataError
 from smartmem.evaluation.datasets.loaders import Loaded, gold, only_file
 from smartmem.evaluation.datasets.records import EvalQuery, Note, session_key, turn_key
 from smartmem.types import Role
+
+_BEAM_ANSWERS = ("answer", "ideal_response", "ideal_answer", "ideal_summary", "expected_compliance")
 
 
 def longmemeval(files: Mapping[str, Path], limit: int | None) -> Loaded:
@@ -26,11 +29,11 @@ def longmemeval(files: Mapping[str, Path], limit: int | None) -> Loaded:
         out.conversations.append(talk)
         labels: dict[str, list[Session]] = {}
         marked: list[str] = []
-        for session, session_id, turns in zip(
-            talk.sessions, raw["haystack_session_ids"], raw["haystack_sessions"], strict=True
+        for index, (session, session_id, turns) in enumerate(
+            zip(talk.sessions, raw["haystack_session_ids"], raw["haystack_sessions"], strict=True)
         ):
             labels.setdefault(session_id, []).append(session)
-            marked += [t.id for t, r in zip(session.turns, turns, strict=True) if r.get("has_answer") is True]
+            marked += _marked(place.at("haystack_sessions", index), session, turns)
         answers: list[str] = []
         listed = place.at("answer_session_ids")
         for index, name in enumerate(listed.items(required(place, raw, "answer_session_ids"))):
@@ -63,6 +66,18 @@ def longmemeval(files: Mapping[str, Path], limit: int | None) -> Loaded:
             )
         )
     return out
+
+
+def _marked(place: Place, session: Session, turns: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids of the turns that hold the answer. A label that is neither true nor false would be lost in silence."""
+    found = []
+    for index, (turn, raw) in enumerate(zip(session.turns, turns, strict=True)):
+        label = raw.get("has_answer")
+        if label is not None and not isinstance(label, bool):
+            raise place.at(index, "has_answer").bad(f"is {label!r}, expected true or false")
+        if label:
+            found.append(turn.id)
+    return found
 
 
 def madial(files: Mapping[str, Path], limit: int | None) -> Loaded:
@@ -186,7 +201,8 @@ def beam(files: Mapping[str, Path], limit: int | None) -> Loaded:
                     why = "no turn has this id" if not times[label] else f"{times[label]} turns have this id"
                     out.notes.append(Note(kind="refused", record=name, field="source_chat_ids", value=label, why=why))
                 abstain = ability == "abstention"
-                answer = record.get("answer", record.get("ideal_response"))
+                # Each ability has its own name for what a good answer is.
+                answer = next((record[key] for key in _BEAM_ANSWERS if record.get(key) is not None), None)
                 target = gold(talk, () if abstain else turns)
                 out.queries.append(
                     EvalQuery(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from smartmem.chat.importers import Conversation, Session, Turn
+from smartmem.errors import BadRecord
 
 __all__ = ["Conversation", "Dataset", "EvalQuery", "Note", "Session", "SpanRef", "Turn", "session_key", "turn_key"]
 
@@ -116,3 +118,18 @@ class Dataset:
             "refused": kinds["refused"],
             "corrected": kinds["corrected"],
         }
+
+
+def require_unique_ids(
+    files: Sequence[Path], conversations: Sequence[Conversation], queries: Sequence[EvalQuery]
+) -> None:
+    """`BadRecord` when two conversations or two questions share an id: they would answer for each other."""
+    for kind, ids in (("conversation", [talk.id for talk in conversations]), ("question", [q.id for q in queries])):
+        first: dict[str, int] = {}
+        for number, name in enumerate(ids, start=1):
+            if first.setdefault(name, number) != number:
+                where = ", ".join(map(str, files))
+                raise BadRecord(
+                    f"{where}: {kind} {number} has the id {name!r}, which {kind} {first[name]} has already; "
+                    "give each its own"
+                )

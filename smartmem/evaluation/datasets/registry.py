@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import smartmem
 from smartmem.errors import ChecksumMismatch, ConfigError, DataError, MissingExtra
 from smartmem.evaluation.datasets import assistants, loaders
-from smartmem.evaluation.datasets.records import Dataset
+from smartmem.evaluation.datasets.records import Dataset, require_unique_ids
 
 ENV_FOLDER = "SMARTMEM_BENCHMARKS"
 ENV_REGISTRY = "SMARTMEM_REGISTRY"
@@ -192,6 +192,10 @@ def given_files(path: Path, entry: Entry) -> dict[str, Path]:
 def get(name: str) -> dict[str, Path]:
     """Download what is missing with a checked hash; files that are here and right are left alone."""
     entry = show_dataset(name)
+    if not entry.files and not entry.folder:
+        raise DataError(
+            f"{name}: there is nothing to fetch, the file is yours; `smartmem data template` writes an example"
+        )
     have = find_files(name)
     for file in entry.files:
         if file.name in have:
@@ -269,6 +273,7 @@ def load_dataset(name: str, path: str | Path | None = None, *, limit: int | None
             checked = check(files[file.name], file.sha256) and checked
     hashes: Mapping[str, str] = {file: file_sha256(place) for file, place in files.items()}
     made = _LOADERS[entry.loader](files, limit)
+    require_unique_ids(list(files.values()), made.conversations, made.queries)
     joined = "\n".join(f"{file} {sha}" for file, sha in sorted(hashes.items()))
     return Dataset(
         name=name,
