@@ -9,7 +9,7 @@ import sys
 import typer
 
 from smartmem import __version__
-from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, serve, setup, web
+from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, replays, serve, setup, web
 from smartmem.cli.common import exit_status, print_error, say
 from smartmem.errors import SmartMemError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
       smartmem recall --user 1 "What may I not eat?"
     """,
 )
-for room in (pipeline, memories, setup):
+for room in (pipeline, memories, replays, setup):
     room.add_to(app)
 app.add_typer(control.app, name="memory")
 app.add_typer(letters.jobs, name="jobs")

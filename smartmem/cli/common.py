@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from smartmem.errors import ModelError, SmartMemError, StoreUnavailable
+from smartmem.errors import ConfigError, ModelError, SmartMemError, StoreUnavailable
 
 if TYPE_CHECKING:
     from smartmem.workbench import Workbench
@@ -49,6 +50,18 @@ def workbench(database: str | None, settings: Path | None, **overrides: Any) -> 
         yield bench
     finally:
         bench.close()
+
+
+def point_in_time(text: str) -> dt.datetime:
+    """A time with its zone, or a date alone: then the end of that day, UTC, so that the day's own changes count."""
+    from smartmem.clock import UTC, parse_time
+
+    try:
+        if len(text) == len("2026-01-31"):
+            return dt.datetime.combine(dt.date.fromisoformat(text), dt.time.max, UTC)
+        return parse_time(text)
+    except ValueError as error:
+        raise ConfigError(f"time {text!r}: {error}; write e.g. 2026-01-31 or 2026-01-31T09:00:00Z") from None
 
 
 def print_json(value: Any) -> None:

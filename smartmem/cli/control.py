@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from smartmem.cli.common import AsJson, Database, SettingsFile, UserId, print_json, print_table, say, workbench
+from smartmem.cli.common import (
+    AsJson,
+    Database,
+    SettingsFile,
+    UserId,
+    point_in_time,
+    print_json,
+    print_table,
+    say,
+    workbench,
+)
 from smartmem.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(no_args_is_help=True, help="One user's memories: list, edit, delete, restore, forget, settings.")
 
@@ -29,7 +35,9 @@ def list_(
         list[str] | None, typer.Option("--status", help="active (default), superseded, deleted …")
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="only memories that contain this")] = None,
-    as_of: Annotated[str | None, typer.Option("--as-of", help="what held then, e.g. 2026-01-31T00:00:00Z")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="what held then: 2026-01-31, or a time with its zone")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="how many")] = 50,
     offset: Annotated[int, typer.Option("--offset", min=0, help="after so many")] = 0,
     database: Database = None,
@@ -42,10 +50,11 @@ def list_(
     Examples:
       smartmem memory list --user 1
       smartmem memory list --user 1 --status superseded --status deleted --json
+      smartmem memory list --user 1 --as-of 2026-01-31
     """
     from smartmem.memory.govern import list_memories
 
-    when = _time(as_of) if as_of else None
+    when = point_in_time(as_of) if as_of else None
     more: dict[str, Any] = {"statuses": tuple(status)} if status else {}
     with workbench(database, settings, create=False) as bench:
         page = list_memories(
@@ -254,15 +263,6 @@ def dedupe(
         f"{len(groups)} groups of duplicates"
         + ("" if apply or not groups else "; --apply archives all but one of each")
     )
-
-
-def _time(text: str) -> dt.datetime:
-    from smartmem.clock import parse_time
-
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise ConfigError(f"time {text!r}: {error}; write e.g. 2026-01-31T00:00:00Z") from None
 
 
 def _print_item(item: Any, json: bool) -> None:

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from smartmem.cli.common import AsJson, Database, SettingsFile, UserId, print_json, print_table, say, workbench
+from smartmem.cli.common import (
+    AsJson,
+    Database,
+    SettingsFile,
+    UserId,
+    point_in_time,
+    print_json,
+    print_table,
+    say,
+    workbench,
+)
 
 
 class What(StrEnum):
@@ -42,6 +52,9 @@ def recall(
     what: Annotated[What, typer.Option("--what", help="search memories, chat turns or both")] = What.BOTH,
     mode: Annotated[RecallMode | None, typer.Option("--mode", help="how memories are found  [default: hybrid]")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="how many of each")] = 5,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="what was held true then: 2026-01-31, or a time with its zone")
+    ] = None,
     database: Database = None,
     settings: SettingsFile = None,
     json: AsJson = False,
@@ -49,17 +62,20 @@ def recall(
     """Rank one user's memories, and the chat turns themselves, for a question.
 
     Memories passed the gates of the injection (score, settings, expiry, budget); those left out are counted by
-    reason. Turns come straight from the chat history.
+    reason. Turns come straight from the chat history. With --as-of the memories are those that held then, also ones
+    that were replaced since; what the user deleted stays deleted.
 
     \b
     Examples:
       smartmem recall --user 1 "When did Caroline go to the support group?"
       smartmem recall --user 1 --what memories --mode rag -k 10 "我不能吃什么？" --json
+      smartmem recall --user 1 --what memories --as-of 2026-01-31 "Where do I live?"
     """
     memories = turns = None
+    when = point_in_time(as_of) if as_of else None
     with workbench(database, settings, create=False) as bench:
         if what is not What.TURNS:
-            memories = bench.recall(user, query, mode=mode.value if mode else None, k=k)
+            memories = bench.recall(user, query, mode=mode.value if mode else None, k=k, as_of=when)
         if what is not What.MEMORIES:
             turns = bench.search_turns(user, query, k=k)
     if json:

@@ -24,13 +24,12 @@ from smartmem.db.tables import (
 from smartmem.errors import StoreError
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.govern import NoSuchMemory
-from smartmem.memory.recall import Mode, Recalled, Recaller
+from smartmem.memory.recall import DroppedItem, Mode, Recalled, RecalledItem, Recaller
 from smartmem.memory.views import MemoryItem
 from smartmem.rag.protocols import VectorStore
 from smartmem.types import MemoryStatus
 
 INJECTED, NOT_RETRIEVED = "INJECTED", "NOT_RETRIEVED"
-EXPLAIN_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,40 +45,49 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A recall with a verdict for every memory of the user: the injected first, then by score."""
+    """A recall with a verdict for every memory of the user: the injected first, then by score.
+
+    `truncated`: a `limit` was given and the oldest memories are left out.
+    """
 
     recalled: Recalled
     verdicts: tuple[Verdict, ...]
-    truncated: bool
+    truncated: bool = False
 
 
 def explain(
-    recaller: Recaller, user_id: int, query: str, *, namespace: str = NAMESPACE, mode: Mode | None = None, **scope: Any
+    recaller: Recaller,
+    user_id: int,
+    query: str,
+    *,
+    namespace: str = NAMESPACE,
+    mode: Mode | None = None,
+    limit: int | None = None,
+    **scope: Any,
 ) -> Explanation:
-    """Recall without touching anything, and say of each memory of the user (at most the newest 1,000) what happened."""
+    """Recall without touching anything, and say of each memory of the user (of the newest `limit`) what happened."""
     recalled = recaller.recall(user_id, query, namespace=namespace, mode=mode, touch=False, **scope)
     c = memory_items.c
     wanted = (
         select(memory_items)
         .where(c.user_id == user_id, c.namespace == namespace)
         .order_by(c.valid_from.desc(), c.id.desc())
-        .limit(EXPLAIN_LIMIT + 1)
+        .limit(None if limit is None else limit + 1)
     )
     with recaller.db.read() as conn:
         items = [MemoryItem.of(dict(row)) for row in conn.execute(wanted).mappings()]
-    truncated = len(items) > EXPLAIN_LIMIT
-    verdicts = [_verdict(item, recalled) for item in items[:EXPLAIN_LIMIT]]
+    used = {item.id: item for item in recalled.items}
+    left = {item.id: item for item in recalled.dropped}
+    verdicts = [_verdict(item, recalled, used.get(item.id), left.get(item.id)) for item in items[:limit]]
     verdicts.sort(key=lambda v: (v.code != INJECTED, -(v.score if v.score is not None else -1.0), v.memory.id))
-    return Explanation(recalled=recalled, verdicts=tuple(verdicts), truncated=truncated)
+    return Explanation(recalled=recalled, verdicts=tuple(verdicts), truncated=limit is not None and len(items) > limit)
 
 
-def _verdict(item: MemoryItem, recalled: Recalled) -> Verdict:
-    for used in recalled.items:
-        if used.id == item.id:
-            return Verdict(memory=item, code=INJECTED, score=used.score, parts=used.parts, detail="it is in the prompt")
-    for left in recalled.dropped:
-        if left.id == item.id:
-            return Verdict(memory=item, code=left.reason, score=left.score, parts={}, detail=_DETAILS[left.reason])
+def _verdict(item: MemoryItem, recalled: Recalled, used: RecalledItem | None, left: DroppedItem | None) -> Verdict:
+    if used is not None:
+        return Verdict(memory=item, code=INJECTED, score=used.score, parts=used.parts, detail="it is in the prompt")
+    if left is not None:
+        return Verdict(memory=item, code=left.reason, score=left.score, parts={}, detail=_DETAILS[left.reason])
     if recalled.blocked:
         return Verdict(memory=item, code=recalled.blocked, score=None, parts={}, detail=_DETAILS[recalled.blocked])
     if item.status != MemoryStatus.ACTIVE:

@@ -5,8 +5,9 @@ Chat messages are the user's own history and are not touched; the report names t
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, or_, select, update
@@ -39,68 +40,75 @@ def forget(
 ) -> Forgotten:
     """Remove a memory for good: its row, and its text in audit rows, decisions, jobs, outbox events and vector store.
 
-    The vector row goes twice: at once here (a store that is down is reported, not raised), and by an `embed` job
-    behind any that is running, so that a sync in flight cannot bring it back. Raises `NoSuchMemory`.
+    Whatever of the user's says the very same goes with it: what was deleted, replaced or merged before, and what a
+    replay made. The vector row goes twice: at once here (a store that is down is reported, not raised), and by an
+    `embed` job behind any that is running, so that a sync in flight cannot bring it back. Raises `NoSuchMemory`.
     """
     if user_id <= 0:
         raise ScopeError(f"user_id = {user_id}: memories belong to a user with a positive number")
-    done = db.run(lambda conn: _forget(conn, db, user_id, memory_id, reason))
+    ids, done = db.run(lambda conn: _forget(conn, db, user_id, memory_id, reason))
     vectors, problem = 0, None
     if store is not None:
         try:
-            vectors = len(store.get([memory_id]))
-            store.delete([memory_id])
+            vectors = len(store.get(ids))
+            store.delete(ids)
         except StoreError as error:
             problem = f"{type(error).__name__}: {error}; the embed job behind it will try again"
     return Forgotten(memory_id=memory_id, vectors=vectors, vector_error=problem, **done)
 
 
-def _forget(conn: Connection, db: Database, user_id: int, memory_id: str, reason: str) -> dict[str, Any]:
+def _forget(
+    conn: Connection, db: Database, user_id: int, memory_id: str, reason: str
+) -> tuple[list[str], dict[str, Any]]:
+    """The ids that are gone, and what was emptied."""
     item = memory_items.c
     row = conn.execute(
         select(memory_items).where(item.id == memory_id, item.user_id == user_id).with_for_update()
     ).mappings().first()  # fmt: skip
     if row is None:
         raise NoSuchMemory(f"user {user_id} has no memory {memory_id!r}; list them to see the ids")
+    same = select(memory_items).where(item.user_id == user_id, item.content_hash == row["content_hash"])
+    rows = [dict(twin) for twin in conn.execute(same.order_by(item.id).with_for_update()).mappings()]
+    ids = [twin["id"] for twin in rows]
     said = normalise(row["content"])
-    jobs = _jobs(conn, user_id, memory_id, row["source_job_id"], said)
+    jobs = _jobs(conn, user_id, ids, {twin["source_job_id"] for twin in rows}, said)
+    sources = {twin["source_message_id"] for twin in rows}
     done = {
-        "audit_rows": _empty_audit(conn, memory_id),
-        "decisions": _empty_decisions(conn, user_id, memory_id, jobs, said),
+        "audit_rows": _empty_audit(conn, ids),
+        "decisions": _empty_decisions(conn, user_id, ids, jobs, said),
         "jobs": _empty_jobs(conn, jobs),
-        "events": _empty_events(conn, jobs, row["source_event_id"]),
-        "messages_kept": _messages(conn, user_id, row["source_message_id"], jobs),
+        "events": _empty_events(conn, jobs, {twin["source_event_id"] for twin in rows}),
+        "messages_kept": _messages(conn, user_id, sources, jobs),
     }
-    done["items"] = conn.execute(delete(memory_items).where(item.id == memory_id)).rowcount
-    conn.execute(
-        insert(memory_audit_logs),
-        [
-            {
-                "memory_id": memory_id,
-                "item_version": row["version"] + 1,
-                "user_id": user_id,
-                "operation": Operation.DELETE.value,
-                "operator": "user",
-                "reason": f"forget: {reason}"[:512],
-                "before": None,
-                "after": None,
-                "job_id": None,
-                "trace_id": row["trace_id"],
-                "created_at": db.now(),
-            }
-        ],
-    )
-    enqueue(conn, [embed_job(user_id, [memory_id], row["trace_id"])])
-    return done
+    done["items"] = conn.execute(delete(memory_items).where(item.id.in_(ids))).rowcount
+    conn.execute(insert(memory_audit_logs), [_audit_row(twin, reason, db.now()) for twin in rows])
+    enqueue(conn, [embed_job(user_id, ids, row["trace_id"])])
+    return ids, done
 
 
-def _jobs(conn: Connection, user_id: int, memory_id: str, source_job: int | None, said: str) -> list[Any]:
-    """The jobs that named this memory or whose text says the same (a repeat leaves no other trace in legacy mode)."""
+def _audit_row(row: Mapping[str, Any], reason: str, now: dt.datetime) -> dict[str, Any]:
+    return {
+        "memory_id": row["id"],
+        "item_version": row["version"] + 1,
+        "user_id": row["user_id"],
+        "operation": Operation.DELETE.value,
+        "operator": "user",
+        "reason": f"forget: {reason}"[:512],
+        "before": None,
+        "after": None,
+        "job_id": None,
+        "trace_id": row["trace_id"],
+        "created_at": now,
+    }
+
+
+def _jobs(conn: Connection, user_id: int, ids: Sequence[str], sources: Set[int | None], said: str) -> list[Any]:
+    """The jobs that named these memories or whose text says the same (in legacy mode repeats leave no other trace)."""
     d, j = memory_decisions.c, memory_jobs.c
-    named = set(conn.execute(select(d.job_id).where(or_(d.target_id == memory_id, d.memory_id == memory_id))).scalars())
-    named.add(source_job)
+    named = set(conn.execute(select(d.job_id).where(or_(d.target_id.in_(ids), d.memory_id.in_(ids)))).scalars())
+    named |= sources
     audit = memory_audit_logs.c
-    named |= set(conn.execute(select(audit.job_id).where(audit.memory_id == memory_id)).scalars())
+    named |= set(conn.execute(select(audit.job_id).where(audit.memory_id.in_(ids))).scalars())
     query = select(j.id, j.payload, j.source_event_id, j.source_message_id).where(
         j.user_id == user_id, j.job_type == "extract"
     )
@@ -112,9 +120,9 @@ def _jobs(conn: Connection, user_id: int, memory_id: str, source_job: int | None
     return found
 
 
-def _empty_audit(conn: Connection, memory_id: str) -> int:
+def _empty_audit(conn: Connection, ids: Sequence[str]) -> int:
     a = memory_audit_logs.c
-    rows = conn.execute(select(a.id, a.before, a.after).where(a.memory_id == memory_id)).all()
+    rows = conn.execute(select(a.id, a.before, a.after).where(a.memory_id.in_(ids))).all()
     changed = [
         {"b_id": row.id, "v_before": _emptied(row.before), "v_after": _emptied(row.after)}
         for row in rows
@@ -130,14 +138,14 @@ def _empty_audit(conn: Connection, memory_id: str) -> int:
     return len(changed)
 
 
-def _empty_decisions(conn: Connection, user_id: int, memory_id: str, jobs: Sequence[Any], said: str) -> int:
+def _empty_decisions(conn: Connection, user_id: int, ids: Sequence[str], jobs: Sequence[Any], said: str) -> int:
     d = memory_decisions.c
-    mine = or_(d.target_id == memory_id, d.memory_id == memory_id, d.job_id.in_([job.id for job in jobs]))
+    mine = or_(d.target_id.in_(ids), d.memory_id.in_(ids), d.job_id.in_([job.id for job in jobs]))
     rows = conn.execute(select(d.id, d.fact, d.target_id, d.memory_id).where(d.user_id == user_id, mine)).all()
     changed = [
         {"b_id": row.id, "v_fact": _emptied(row.fact)}
         for row in rows
-        if memory_id in (row.target_id, row.memory_id) or said in normalise(str(_loads(row.fact).get("content", "")))
+        if {row.target_id, row.memory_id} & set(ids) or said in normalise(str(_loads(row.fact).get("content", "")))
     ]
     if changed:
         conn.execute(
@@ -162,9 +170,9 @@ def _empty_jobs(conn: Connection, jobs: Sequence[Any]) -> int:
     return len(changed)
 
 
-def _empty_events(conn: Connection, jobs: Sequence[Any], source_event: str | None) -> int:
+def _empty_events(conn: Connection, jobs: Sequence[Any], sources: Set[str | None]) -> int:
     o = outbox_messages.c
-    ids = {job.source_event_id for job in jobs} | {source_event}
+    ids = {job.source_event_id for job in jobs} | sources
     rows = conn.execute(select(o.id, o.payload).where(o.event_id.in_(sorted(e for e in ids if e)))).all()
     changed = [{"b_id": row.id, "v_payload": _emptied(row.payload)} for row in rows]
     if changed:
@@ -177,8 +185,8 @@ def _empty_events(conn: Connection, jobs: Sequence[Any], source_event: str | Non
     return len(changed)
 
 
-def _messages(conn: Connection, user_id: int, source: str | None, jobs: Sequence[Any]) -> tuple[str, ...]:
-    ids = sorted({m for m in (source, *(job.source_message_id for job in jobs)) if m})
+def _messages(conn: Connection, user_id: int, sources: Set[str | None], jobs: Sequence[Any]) -> tuple[str, ...]:
+    ids = sorted({m for m in (*sources, *(job.source_message_id for job in jobs)) if m})
     c = chat_messages.c
     return tuple(conn.execute(select(c.id).where(c.id.in_(ids), c.user_id == user_id).order_by(c.id)).scalars())
 

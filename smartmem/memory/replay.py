@@ -6,21 +6,23 @@ audited like all others, and touch nothing of the main memories. Running it agai
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import select
+from sqlalchemy.engine import Connection
 
 from smartmem.db.engine import Database
-from smartmem.db.tables import chat_messages, conversations, memory_items
+from smartmem.db.tables import chat_messages, conversations, memory_items, memory_jobs
 from smartmem.errors import ConfigError
 from smartmem.jobs.enqueue import extract_order_key
 from smartmem.jobs.queue import enqueue
 from smartmem.jobs.types import NewJob
 from smartmem.memory.extract import create_extractor
-from smartmem.memory.facts import NAMESPACE
+from smartmem.memory.facts import EMPTIED, NAMESPACE
 from smartmem.memory.similarity import similarity
 from smartmem.text import clean, cut, sha256
 from smartmem.types import JobType, MemoryStatus, Role
@@ -91,7 +93,7 @@ def _job(
 
 
 def _messages(db: Database, user_id: int | None) -> Iterator[list[dict[str, Any]]]:
-    """The user messages with text, each user's in order of time, in pages."""
+    """The user messages with text, each user's in order of time, in pages; those of forgotten memories are left out."""
     m = chat_messages.c
     query = (
         select(chat_messages, conversations.c.assistant_id)
@@ -102,16 +104,30 @@ def _messages(db: Database, user_id: int | None) -> Iterator[list[dict[str, Any]
     if user_id is not None:
         query = query.where(m.user_id == user_id)
     with db.read() as conn:
+        gone = _forgotten(conn, user_id)
         found = conn.execution_options(yield_per=PAGE).execute(query).mappings()
         page: list[dict[str, Any]] = []
         for row in found:
-            if row["content"].strip():
+            if row["content"].strip() and row["id"] not in gone:
                 page.append(dict(row))
             if len(page) == PAGE:
                 yield page
                 page = []
         if page:
             yield page
+
+
+def _forgotten(conn: Connection, user_id: int | None) -> set[str]:
+    """The messages whose jobs `forget` has emptied: what they said must not come back by another way."""
+    j = memory_jobs.c
+    query = select(j.source_message_id, j.payload).where(
+        j.job_type == JobType.EXTRACT.value,
+        j.source_message_id.is_not(None),
+        j.payload.contains(EMPTIED, autoescape=True),
+    )
+    if user_id is not None:
+        query = query.where(j.user_id == user_id)
+    return {row.source_message_id for row in conn.execute(query) if json.loads(row.payload)["source_text"] == EMPTIED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_ID = 2**63 - 1  # what the databases' BIGINT holds
 MAX_CHARS = 100_000
+EXPLAINED = 1000  # an answer of this many verdicts is about a megabyte
 
 
 class _Body(BaseModel):
@@ -164,8 +165,8 @@ def app(bench: Workbench, keys: Keys) -> "FastAPI":
 
     @service.post("/v1/users/{user_id}/explain")
     def explained(user_id: User, question: Question) -> Explanation:
-        """Of every memory of the user, why it would be used for this question, or why not. Changes nothing."""
-        return explain(bench.recaller, user_id, question.query, mode=question.mode)
+        """Of every memory of the user (of the newest 1,000), why it would be used for this question, or why not."""
+        return explain(bench.recaller, user_id, question.query, mode=question.mode, limit=EXPLAINED)
 
     @service.get("/v1/users/{user_id}/memories")
     def listed(

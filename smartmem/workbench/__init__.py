@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,8 +25,12 @@ from smartmem.clock import Clock
 from smartmem.db.engine import Database
 from smartmem.errors import ConfigError, StoreUnavailable
 from smartmem.jobs.queue import JobQueue
+from smartmem.memory import explain as accounts
+from smartmem.memory import govern
+from smartmem.memory import replay as replays
 from smartmem.memory.recall import Mode, Recalled, Recaller
 from smartmem.memory.sync import Drift, reconcile
+from smartmem.memory.views import Page
 from smartmem.outbox.queue import OutboxQueue
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.registry import create
@@ -195,7 +200,44 @@ class Workbench:
         """Compare memories with the vector store, both ways, and mend the store."""
         return reconcile(self.db, self.store, self.embedder, user_id=user_id, dry_run=dry_run)
 
+    def replay(
+        self,
+        into: str,
+        *,
+        extractor: Mapping[str, Any] | str | None = None,
+        write_mode: replays.WriteMode | None = None,
+        user_id: int | None = None,
+    ) -> int:
+        """Ask for the history to be extracted again into namespace `into`; returns how many jobs are new.
+
+        `extractor` and `write_mode` are those of the settings unless given. `drain` or `work` then does the jobs.
+        """
+        return replays.replay(
+            self.db,
+            into,
+            extractor=extractor or self.settings.extract.extractor,
+            write_mode=write_mode or self.settings.memory.write.mode,
+            user_id=user_id,
+            max_chars=self.settings.extract.max_chars,
+        )
+
     # --- reading ------------------------------------------------------------------------------------------------
+
+    def memories(self, user_id: int, **filters: Any) -> Page:
+        """A page of a user's memories, also `as_of` a time. See `smartmem.memory.govern.list_memories`."""
+        return govern.list_memories(self.db, user_id, **filters)
+
+    def diff(self, a: str, b: str, *, user_id: int | None = None) -> tuple[replays.Difference, ...]:
+        """What namespaces `a` and `b` remember differently, user by user."""
+        return replays.diff(self.db, a, b, user_id=user_id)
+
+    def explain(self, user_id: int, query: str, **options: Any) -> accounts.Explanation:
+        """Of every memory of a user, why it would be used for a query, or why not."""
+        return accounts.explain(self.recaller, user_id, query, **options)
+
+    def lineage(self, user_id: int, memory_id: str) -> tuple[accounts.Step, ...]:
+        """The way of one memory: message, event, job, decision, memory, audit, vector row."""
+        return accounts.lineage(self.db, user_id, memory_id, store=self.store)
 
     def recall(self, user_id: int, query: str, *, mode: Mode | None = None, **options: Any) -> Recalled:
         """The memories of one user for a query: scored, gated, budgeted. See `smartmem.memory.recall.Recaller`."""

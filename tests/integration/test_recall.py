@@ -212,6 +212,9 @@ def test_explain_answers_for_every_memory(db: Database) -> None:
         "I love jazz": "LOW_SCORE",
         "I live in Leeds": "NOT_ACTIVE:superseded",
     }
+    assert not told.truncated
+    newest = explain(chain.recaller, 1, "Where do I live?", limit=2)
+    assert (len(newest.verdicts), newest.truncated) == (2, True)
     assert chain.items()[0].last_access_at is None  # looking is not using
 
 
