@@ -20,7 +20,7 @@ from smartmem.jobs.types import Job
 from smartmem.memory.extract import create_extractor
 from smartmem.memory.handler import ExtractHandler
 from smartmem.memory.recall import Recaller
-from smartmem.memory.sync import reconcile
+from smartmem.memory.reconcile import reconcile
 from smartmem.rag.registry import create
 from smartmem.settings import WriteSettings
 

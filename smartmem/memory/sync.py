@@ -8,8 +8,8 @@ Jobs of one user share an order key, so that two of them never cross.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -17,12 +17,12 @@ from sqlalchemy.engine import Connection
 
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items
-from smartmem.errors import BadRecord, SmartMemError
+from smartmem.errors import BadRecord, SmartMemError, StoreUnavailable, TransientModelError
 from smartmem.jobs.queue import enqueue
 from smartmem.jobs.types import Job, Prepared
 from smartmem.memory.apply import embed_job
 from smartmem.rag.protocols import Embedder, VectorStore
-from smartmem.rag.types import Chunk, Filter
+from smartmem.rag.types import Chunk
 from smartmem.types import JobType, MemoryStatus, Scalar, VectorStatus
 
 _COLUMNS = (
@@ -71,6 +71,7 @@ class EmbedHandler:
 
     def __init__(self, db: Database, store: VectorStore, embedder: Embedder) -> None:
         self._db, self._store, self._embedder = db, store, embedder
+        self._away = False
 
     def prepare(self, jobs: Sequence[Job]) -> Sequence[Prepared | Exception]:
         wanted: list[list[str] | BadRecord] = [_item_ids(job) for job in jobs]
@@ -79,8 +80,14 @@ class EmbedHandler:
             rows = self._read(ids)
             send(self._store, self._embedder, [row for row in rows.values() if _is_live(row)])
             self._store.delete([item for item in ids if item not in rows or not _is_live(rows[item])])
-        except SmartMemError as error:  # one store for all: all of them are tried again
+        except (StoreUnavailable, TransientModelError) as error:  # one store for all: all of them are tried again
+            self._away = True
+            self._give_up([job for job, items in zip(jobs, wanted, strict=True) if isinstance(items, list)])
             return [items if isinstance(items, BadRecord) else error for items in wanted]
+        except SmartMemError as error:
+            if len(jobs) > 1:  # only the one that cannot be embedded shall fail
+                return [answer for job in jobs for answer in self.prepare([job])]
+            return [error]
         return [
             items if isinstance(items, BadRecord) else Prepared(job=job, value=_synced(items, rows))
             for job, items in zip(jobs, wanted, strict=True)
@@ -98,6 +105,9 @@ class EmbedHandler:
                 .where(c.id.in_(absent), c.status != MemoryStatus.ACTIVE.value)
                 .values(vector_status=VectorStatus.NONE.value, vector_fingerprint=None)
             )
+        if self._away and synced:
+            ask_again(conn)
+            self._away = False
         return [
             Prepared(
                 job=p.job, outcome=p.outcome, result={"upserted": len(p.value.present), "deleted": len(p.value.absent)}
@@ -107,12 +117,22 @@ class EmbedHandler:
             for p in done
         ]
 
+    def _give_up(self, jobs: Sequence[Job]) -> None:
+        """Mark the items of jobs that go dead with this failure, so that they are asked for when the store is back."""
+        items = {item for job in jobs if job.attempt >= job.max_retry for item in job.payload["items"]}
+        if items:
+            c = memory_items.c
+            failed = update(memory_items).where(c.id.in_(sorted(items))).values(vector_status=VectorStatus.FAILED.value)
+            self._db.run(lambda conn: conn.execute(failed))
+
     def _read(self, ids: Sequence[str]) -> dict[str, Row]:
         with self._db.read() as conn:
             return {
                 row["id"]: dict(row)
                 for start in range(0, len(ids), PAGE)
-                for row in conn.execute(_select().where(memory_items.c.id.in_(ids[start : start + PAGE]))).mappings()
+                for row in conn.execute(
+                    select_rows().where(memory_items.c.id.in_(ids[start : start + PAGE]))
+                ).mappings()
             }
 
 
@@ -136,183 +156,54 @@ def mark(conn: Connection, versions: Mapping[str, int], fingerprint: str, now: d
     )
 
 
-@dataclass(slots=True, kw_only=True)
-class Drift:
-    """What `reconcile` found and mended. `examples` names the first few ids of each kind."""
-
-    checked: int = 0
-    missing: int = 0  # active in SQL, not in the store (or under another text or metadata)
-    stale: int = 0  # in the store under an older text or other metadata
-    other_embedder: int = 0  # the stored vector was made by another embedder
-    orphaned: int = 0  # in the store, not active in SQL
-    repaired: int = 0
-    dry_run: bool = False
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def clean(self) -> bool:
-        """Whether both sides agreed."""
-        return not (self.missing or self.stale or self.other_embedder or self.orphaned)
-
-    def note(self, kind: str, item_id: str) -> None:
-        setattr(self, kind, getattr(self, kind) + 1)
-        shown = self.examples.setdefault(kind, [])
-        if len(shown) < 5:
-            shown.append(item_id)
-
-
-def reconcile(
-    db: Database, store: VectorStore, embedder: Embedder, *, user_id: int | None = None, dry_run: bool = False
-) -> Drift:
-    """Compare the SQL truth with the vector store, both ways, and mend the store. Safe beside running workers.
-
-    Also the way to change the embedder: reconcile a fresh store, then switch to it. Idempotent and resumable: it
-    works in pages and looks at what is, not at what was done before.
-    """
-    drift = Drift(dry_run=dry_run)
-    for rows in _pages(db, user_id):
-        drift.checked += len(rows)
-        _mend_missing(db, store, embedder, rows, drift)
-    where = Filter() if user_id is None else Filter.where(user_id=user_id)
-    for chunks in store.iterate(where, PAGE):
-        _mend_orphans(db, store, embedder, [chunk.id for chunk in chunks], drift)
-    return drift
-
-
-def _mend_missing(db: Database, store: VectorStore, embedder: Embedder, rows: Sequence[Row], drift: Drift) -> None:
-    stored = {chunk.id: chunk for chunk in store.get([row["id"] for row in rows])}
-    repair: list[Row] = []
-    unmarked: dict[str, int] = {}
-    for row in rows:
-        chunk = stored.get(row["id"])
-        if chunk is None:
-            drift.note("missing", row["id"])
-        elif chunk.text != row["content"] or not _same_metadata(chunk, row):
-            drift.note("stale", row["id"])
-        elif row["vector_fingerprint"] not in (None, embedder.fingerprint):
-            drift.note("other_embedder", row["id"])
-        elif row["vector_status"] == VectorStatus.SYNCED:
-            continue
-        elif row["vector_fingerprint"] == embedder.fingerprint:
-            unmarked[row["id"]] = row["version"]  # right in the store, only the mark was lost
-            continue
-        else:
-            drift.note("missing", row["id"])  # its vector is of unknown make
-        repair.append(row)
-    if drift.dry_run:
-        return
-    send(store, embedder, repair)
-    versions = {row["id"]: row["version"] for row in repair} | unmarked
-    if versions:
-        db.run(lambda conn: mark(conn, versions, embedder.fingerprint, db.now()))
-    drift.repaired += len(repair)
-
-
-def _mend_orphans(db: Database, store: VectorStore, embedder: Embedder, ids: Sequence[str], drift: Drift) -> None:
-    c = memory_items.c
-    with db.read() as conn:
-        live = set(
-            conn.execute(select(c.id).where(c.id.in_(list(ids)), c.status == MemoryStatus.ACTIVE.value)).scalars()
-        )
-    orphans = [item for item in ids if item not in live]
-    for item in orphans:
-        drift.note("orphaned", item)
-    if orphans and not drift.dry_run:
-        store.delete(orphans)
-        with db.read() as conn:  # one that was restored in between must not stay out
-            back = conn.execute(_select().where(c.id.in_(orphans), c.status == MemoryStatus.ACTIVE.value)).mappings()
-            send(store, embedder, [dict(row) for row in back])
-        drift.repaired += len(orphans)
-
-
 def request_sync(db: Database, user_id: int | None = None) -> int:
     """Enqueue `embed` jobs for every item whose vector is pending or failed; returns the number of items.
 
-    For what was written while there was no worker for embed jobs, or whose jobs went dead with the store down.
+    For what was written while there was no worker for embed jobs.
+    """
+    return db.run(lambda conn: ask_again(conn, (VectorStatus.PENDING, VectorStatus.FAILED), user_id))
+
+
+def ask_again(
+    conn: Connection, states: Sequence[VectorStatus] = (VectorStatus.FAILED,), user_id: int | None = None
+) -> int:
+    """Enqueue `embed` jobs for items whose jobs went dead while the store was away; returns the number of items.
+
+    Each start of a worker and the first success after an outage do so. Jobs that went dead for another reason (a text
+    that cannot be embedded, one that kills its worker) are not asked for again.
     """
     c = memory_items.c
-    waiting = c.vector_status.in_([VectorStatus.PENDING.value, VectorStatus.FAILED.value])
+    waiting = c.vector_status.in_([state.value for state in states])
     query = select(c.user_id, c.id).where(waiting).order_by(c.user_id, c.id)
     if user_id is not None:
         query = query.where(c.user_id == user_id)
-    with db.read() as conn:
-        by_user: dict[int, list[str]] = {}
-        for owner, item in conn.execute(query):
-            by_user.setdefault(owner, []).append(item)
+    by_user: dict[int, list[str]] = {}
+    for owner, item in conn.execute(query):
+        by_user.setdefault(owner, []).append(item)
     jobs = [
         embed_job(owner, items[start : start + PAGE], "")
         for owner, items in by_user.items()
         for start in range(0, len(items), PAGE)
     ]
     if jobs:
-        with db.begin() as conn:
-            enqueue(conn, jobs)
+        enqueue(conn, jobs)
+    for job in jobs:
+        asked = c.id.in_(job.payload["items"])
+        conn.execute(update(memory_items).where(asked).values(vector_status=VectorStatus.PENDING.value))
     return sum(len(items) for items in by_user.values())
 
 
-class ReconcileHandler:
-    """Works `reconcile` jobs: the same repair as a background task, its report on the job."""
-
-    job_type = JobType.RECONCILE.value
-    sequential = True
-
-    def __init__(self, db: Database, store: VectorStore, embedder: Embedder) -> None:
-        self._db, self._store, self._embedder = db, store, embedder
-
-    def prepare(self, jobs: Sequence[Job]) -> Sequence[Prepared | Exception]:
-        return [self._one(job) for job in jobs]
-
-    def _one(self, job: Job) -> Prepared | Exception:
-        whole = bool(job.payload.get("all_users"))
-        try:
-            drift = reconcile(self._db, self._store, self._embedder, user_id=None if whole else job.user_id)
-        except SmartMemError as error:
-            return error
-        return Prepared(job=job, result=report(drift))
-
-    def apply(self, conn: Connection, done: Sequence[Prepared]) -> Sequence[Prepared]:
-        return done  # the repair itself is idempotent and took place in `prepare`
-
-
-def report(drift: Drift) -> dict[str, Any]:
-    """The figures of a reconciliation, for a job's result or for JSON output."""
-    return {
-        "checked": drift.checked,
-        "missing": drift.missing,
-        "stale": drift.stale,
-        "other_embedder": drift.other_embedder,
-        "orphaned": drift.orphaned,
-        "repaired": drift.repaired,
-        "dry_run": drift.dry_run,
-        "examples": drift.examples,
-    }
-
-
-def _pages(db: Database, user_id: int | None) -> Iterator[list[Row]]:
-    c = memory_items.c
-    last = ""
-    while True:
-        query = _select().where(c.status == MemoryStatus.ACTIVE.value, c.id > last).order_by(c.id).limit(PAGE)
-        if user_id is not None:
-            query = query.where(c.user_id == user_id)
-        with db.read() as conn:
-            rows: list[Row] = [dict(row) for row in conn.execute(query).mappings()]
-        if not rows:
-            return
-        yield rows
-        last = rows[-1]["id"]
-
-
-def _select() -> Any:
+def select_rows() -> Any:
+    """The columns that the vector store is made from, of all items."""
     return select(*(memory_items.c[name] for name in _COLUMNS))
+
+
+def _these(ids: Sequence[str]) -> Any:
+    return select_rows().where(memory_items.c.id.in_(ids))
 
 
 def _is_live(row: Row) -> bool:
     return bool(row["status"] == MemoryStatus.ACTIVE)
-
-
-def _same_metadata(chunk: Chunk, row: Row) -> bool:
-    return dict(chunk.metadata) == dict(memory_chunk(row).metadata)
 
 
 def _synced(items: Sequence[str], rows: Mapping[str, Row]) -> Synced:

@@ -29,11 +29,12 @@ from smartmem.memory import explain as accounts
 from smartmem.memory import govern
 from smartmem.memory import replay as replays
 from smartmem.memory.recall import Mode, Recalled, Recaller
-from smartmem.memory.sync import Drift, reconcile
+from smartmem.memory.reconcile import Drift, reconcile
 from smartmem.memory.views import Page
 from smartmem.outbox.queue import OutboxQueue
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.registry import create
+from smartmem.rag.store.deferred import DeferredStore
 from smartmem.rag.types import Retrieval
 from smartmem.settings import Settings
 from smartmem.workbench.importing import import_file
@@ -126,9 +127,9 @@ class Workbench:
 
     @functools.cached_property
     def store(self) -> VectorStore:
-        """The vector store of the settings."""
-        made: VectorStore = create("store", self.store_spec, dim=self.embedder.dim)
-        return made
+        """The vector store of the settings, opened on first use: one that is away keeps nobody from starting."""
+        dim = self.embedder.dim
+        return DeferredStore(lambda: create("store", self.store_spec, dim=dim), dim)
 
     @property
     def store_spec(self) -> dict[str, Any]:

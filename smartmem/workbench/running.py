@@ -20,7 +20,8 @@ from smartmem.memory.compare import create_comparator
 from smartmem.memory.decide import Planner
 from smartmem.memory.extract.base import create_extractor
 from smartmem.memory.handler import ExtractHandler
-from smartmem.memory.sync import EmbedHandler, ReconcileHandler
+from smartmem.memory.reconcile import ReconcileHandler
+from smartmem.memory.sync import EmbedHandler, ask_again
 from smartmem.outbox.events import EventRegistry
 from smartmem.outbox.relay import Relay, RelayCounts
 from smartmem.progress import bar
@@ -84,6 +85,7 @@ class Runner:
         bench = self._bench
         started = time.perf_counter()
         relay, worker = self.relay(), self.worker()
+        bench.db.run(ask_again)
         events, jobs = RelayCounts(), WorkCounts()
         try:
             with bar("draining", unit="job") as shown, bench.db.bell.listen() as bell:
@@ -115,6 +117,7 @@ class Runner:
         count = workers or self._bench.settings.jobs.workers
         relayed: list[RelayCounts] = []
         relay, worker = self.relay(), self.worker()
+        self._bench.db.run(ask_again)
         with self._helpers(count - 1):
             thread = threading.Thread(
                 target=lambda: relayed.append(relay.run(stop, poll_s=self._bench.settings.jobs.poll_s)), name="relay"

@@ -6,16 +6,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items, memory_jobs
-from smartmem.errors import StoreUnavailable
+from smartmem.errors import MalformedOutput, StoreUnavailable
 from smartmem.memory import govern
 from smartmem.memory.forget import forget
-from smartmem.memory.sync import EmbedHandler, reconcile, request_sync
+from smartmem.memory.reconcile import reconcile
+from smartmem.memory.sync import EmbedHandler, request_sync
 from smartmem.rag.protocols import Vectors
 from smartmem.rag.registry import create
+from smartmem.rag.store.deferred import DeferredStore
 from smartmem.rag.types import Chunk, Filter
 from tests.support.memory import Chain
 from tests.support.pipeline import clock_of
@@ -70,6 +73,88 @@ def test_a_store_that_is_down_holds_no_fact_back_and_sync_resumes(db: Database) 
     clock_of(db).advance(120)
     chain.sync()
     assert stored(chain) == ["I live in Leeds", "I work as a nurse"]
+
+
+def test_a_long_outage_ends_by_itself(db: Database) -> None:
+    """Also what was written so long ago that its jobs are dead gets its vector, once the store answers again."""
+    chain = Chain(db)
+    upsert = chain.store.upsert
+
+    def down(chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        raise StoreUnavailable("the vector store is away")
+
+    handler = EmbedHandler(db, chain.store, chain.embedder)
+    chain.store.upsert = down
+    chain.say("I live in Leeds.")
+    chain.extract()
+    for _ in range(6):
+        chain._work(handler)
+        clock_of(db).advance(60)
+    (item,) = chain.items()
+    assert [row.status for row in chain.rows(memory_jobs) if row.job_type == "embed"] == ["dead"]
+    assert item.vector_status == "failed"
+    chain.store.upsert = upsert
+    chain.say("I work as a nurse.", user_id=2)
+    chain.extract()
+    chain._work(handler)
+    assert stored(chain) == ["I live in Leeds", "I work as a nurse"]
+    assert {row.vector_status for row in chain.items() + chain.items(2)} == {"synced"}
+
+
+def test_one_text_that_cannot_be_embedded_fails_alone(db: Database) -> None:
+    chain = Chain(db)
+    embed = chain.embedder.embed_documents
+
+    def picky(texts: Sequence[str]) -> Vectors:
+        if any("Leeds" in text for text in texts):
+            raise MalformedOutput("no vector for this")
+        return embed(texts)
+
+    chain.embedder.embed_documents = picky
+    chain.say("I live in Leeds.")
+    chain.say("I work as a nurse.", user_id=2)
+    chain.extract()
+    chain.sync()
+    assert stored(chain) == ["I work as a nurse"]
+    assert [row.vector_status for row in chain.items() + chain.items(2)] == ["pending", "synced"]
+
+
+def test_forgotten_in_the_middle_of_a_reconciliation_leaves_nothing_behind(db: Database) -> None:
+    chain = Chain(db)
+    chain.say("I live in Leeds.")
+    chain.extract()
+    (item,) = chain.items()
+    upsert = chain.store.upsert
+
+    def slow(chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        chain.store.upsert = upsert
+        forget(db, 1, item.id, store=chain.store)
+        chain.sync()  # also the job behind it runs before the reconciliation writes what it has read
+        upsert(chunks, vectors)
+
+    chain.store.upsert = slow
+    reconcile(db, chain.store, chain.embedder)
+    assert stored(chain) == []
+
+
+def test_a_store_that_is_away_at_the_start_is_opened_later() -> None:
+    tries: list[float] = []
+    real = create("store", {"name": "memory"}, dim=4)
+
+    def make() -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise StoreUnavailable("no server there")
+        return real
+
+    store = DeferredStore(make, 4, retry_s=3600)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="no server there"):
+            store.get(["a"])
+    assert len(tries) == 1  # nobody waits for a time-out again so soon
+    store = DeferredStore(make, 4, retry_s=0)
+    assert store.get(["a"]) == []
+    assert store.count(Filter()) == 0
 
 
 def test_deleted_in_the_middle_of_a_sync_stays_deleted(db: Database) -> None:

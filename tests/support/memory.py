@@ -22,7 +22,8 @@ from smartmem.memory.facts import Fact
 from smartmem.memory.handler import ExtractHandler
 from smartmem.memory.normalise import content_hash
 from smartmem.memory.recall import Recaller
-from smartmem.memory.sync import EmbedHandler, ReconcileHandler
+from smartmem.memory.reconcile import ReconcileHandler
+from smartmem.memory.sync import EmbedHandler
 from smartmem.outbox.events import EventRegistry
 from smartmem.outbox.relay import Relay
 from smartmem.rag.registry import create
