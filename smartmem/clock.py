@@ -50,7 +50,10 @@ def as_utc(value: dt.datetime) -> dt.datetime:
     """Return `value` in UTC. A naive datetime is refused: guessing its zone would move facts in time."""
     if value.tzinfo is None:
         raise ValueError(f"naive datetime {value.isoformat()}: give it a time zone, e.g. +00:00")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC") from None
 
 
 def parse_time(text: str) -> dt.datetime:

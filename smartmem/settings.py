@@ -197,6 +197,8 @@ class Settings(BaseSettings):
                 raise ConfigError(f"settings file {file} does not exist; `smartmem init` writes one") from None
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise ConfigError(f"settings file {file} is not valid TOML: {error}") from None
+            except OSError as error:
+                raise ConfigError(f"settings file {file} cannot be read: {error.strerror}") from None
         _drop_overridden(values, cls, "SMARTMEM_")
         try:
             return cls(**values)

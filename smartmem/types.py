@@ -9,6 +9,13 @@ from typing import Any
 Json = Mapping[str, Any]
 Scalar = str | int | float | bool
 
+MAX_ID = 2**63 - 1  # what the databases' BIGINT holds
+
+
+def is_user(user_id: int) -> bool:
+    """Whether a number can be a user's: positive, and not too large for the tables."""
+    return 0 < user_id <= MAX_ID
+
 
 class Role(StrEnum):
     """Who said a message."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from smartmem.clock import as_utc
 from smartmem.errors import BadRecord
 from smartmem.text import clean
-from smartmem.types import Role
+from smartmem.types import Role, is_user
 
 NAME_CHARS = 191
 
@@ -58,8 +58,8 @@ class Message:
 
 def checked_message(message: NewMessage) -> NewMessage | BadRecord:
     """The message as it can be stored, or what is wrong with it."""
-    if message.user_id <= 0:
-        return BadRecord(f"user_id {message.user_id} must be positive")
+    if not is_user(message.user_id):
+        return BadRecord(f"user_id {message.user_id} must be positive and below 2^63")
     try:
         role = Role(message.role)
     except ValueError:

@@ -10,7 +10,7 @@ import typer
 
 from smartmem import __version__
 from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, replays, serve, setup, web
-from smartmem.cli.common import exit_status, print_error, say
+from smartmem.cli.common import BAD_INPUT, FAULT, exit_status, print_error, say
 from smartmem.errors import SmartMemError
 
 app = typer.Typer(
@@ -67,3 +67,13 @@ def main() -> None:
         # The reader (head, less) has gone; keep the interpreter from complaining again while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        # A folder that may not be written, a disk that is full: the machine's own words name the file.
+        print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(BAD_INPUT)
+    except Exception as error:
+        if logging.getLogger().isEnabledFor(logging.INFO):
+            raise
+        said = (str(error).strip() or "no message").splitlines()[0]
+        print_error(f"{type(error).__name__}: {said}; this should not happen: --verbose before the command shows where")
+        sys.exit(FAULT)

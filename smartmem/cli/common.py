@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smartmem.errors import ConfigError, ModelError, SmartMemError, StoreUnavailable
+from smartmem.types import MAX_ID
 
 if TYPE_CHECKING:
     from smartmem.workbench import Workbench
@@ -32,10 +33,10 @@ SettingsFile = Annotated[
     Path | None, typer.Option("--settings", metavar="FILE", help="settings file  [default: ./smartmem.toml]")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")]
-UserId = Annotated[int, typer.Option("--user", help="whose memories; a positive number")]
+UserId = Annotated[int, typer.Option("--user", max=MAX_ID, help="whose memories; a positive number")]
 
 # Exit statuses; docs/operations.md lists them.
-OK, NOT_PASSED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+OK, NOT_PASSED, BAD_INPUT, UNAVAILABLE, FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
 
 console = Console(highlight=False)
 
@@ -75,7 +76,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     listed = [list(row) for row in rows]
     for position, column in enumerate(columns):
         numeric = all(isinstance(row[position], int | float | None) for row in listed) and bool(listed)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        # An id is there to be copied: it is never folded.
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "id")
     for row in listed:
         table.add_row(*["" if cell is None else _cell(cell) for cell in row])
     console.print(table)
@@ -109,7 +111,7 @@ def exit_status(error: SmartMemError) -> int:
     return UNAVAILABLE if isinstance(error, StoreUnavailable | ModelError) else BAD_INPUT
 
 
-def print_error(error: SmartMemError) -> None:
+def print_error(error: SmartMemError | str) -> None:
     """One line on stderr: no traceback, the message says what to do next."""
     sys.stderr.write(f"smartmem: error: {error}\n")
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smartmem.cli.common import AsJson, Database, SettingsFile, print_json, print_table, say, workbench
+from smartmem.errors import BadRecord
+
+if TYPE_CHECKING:
+    from smartmem.workbench import ImportReport
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 def import_(
     file: Annotated[Path, typer.Argument(help="the conversation file, or a folder for formats of several files")],
     format: Annotated[
-        str, typer.Option("--format", "-f", help="jsonl, locomo, realtalk, longmemeval, madial-en, madial-zh or tiny")
+        str, typer.Option("--format", "-f", help="jsonl, locomo, realtalk, longmemeval, madial, beam or tiny")
     ] = "jsonl",
     database: Database = None,
     settings: SettingsFile = None,
@@ -30,7 +34,8 @@ def import_(
     """Read a conversation file and append each message with its event, in batches.
 
     The whole file is checked first: a bad record refuses the file and writes nothing. Messages that are already
-    there are left alone, so a second run, or a run after a kill, adds only what is missing.
+    there are left alone, so a second run, or a run after a kill, adds only what is missing. A message that the
+    database refuses (its conversation belongs to another user) is named, and the exit status is 2.
 
     \b
     Examples:
@@ -41,6 +46,7 @@ def import_(
         report = bench.import_file(file, format)
     if json:
         print_json(report.to_dict())
+        _end_of_import(report)
         return
     say(
         f"{file}: {report.read} messages in {report.conversations} conversations; "
@@ -48,6 +54,14 @@ def import_(
     )
     if report.events:
         say("next: smartmem work --drain")
+    _end_of_import(report)
+
+
+def _end_of_import(report: ImportReport) -> None:
+    """Messages that were not taken are an error, after the others have been told."""
+    if report.refused:
+        more = f" (and {len(report.refused) - 1} more; --json lists them)" if len(report.refused) > 1 else ""
+        raise BadRecord(f"{report.file}: {len(report.refused)} of {report.read} refused: {report.refused[0]}{more}")
 
 
 def work(

@@ -26,6 +26,13 @@ _SQLITE_GONE = {
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_CORRUPT,
 }
+_SQLITE_NEXT = {
+    sqlite3.SQLITE_CANTOPEN: "its folder must exist and be writable; correct database_url",
+    sqlite3.SQLITE_FULL: "make room on the disk and run the command again: what was committed is kept",
+    sqlite3.SQLITE_READONLY: "the file and its folder must be writable; nothing was written",
+    sqlite3.SQLITE_NOTADB: "correct database_url, or move the file away",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a back-up",
+}
 _POSTGRES_RETRY = {"40001", "40P01", "55P03"}
 
 
@@ -71,6 +78,12 @@ def is_unavailable(error: DBAPIError) -> bool:
         return (getattr(orig, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_GONE
     # SQLAlchemy knows most lost connections by itself. PyMySQL says InterfaceError(0, '') on a closed socket.
     return error.connection_invalidated or _code(orig) in _MYSQL_GONE or _code(orig) == 0
+
+
+def what_to_do(error: DBAPIError) -> str:
+    """The next step for somebody whose database `is_unavailable`."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return _SQLITE_NEXT.get(code, "start the server, or correct database_url, then try again")
 
 
 def _code(orig: BaseException | None) -> int | None:

@@ -193,10 +193,9 @@ class Database:
             yield
         except DBAPIError as error:
             if dialects.is_unavailable(error):
-                raise StoreUnavailable(
-                    f"{self.url}: cannot be reached ({error.orig}); start the server, or correct database_url, "
-                    "then try again"
-                ) from error
+                what = "cannot be used" if self.dialect == "sqlite" else "cannot be reached"
+                next_step = dialects.what_to_do(error)
+                raise StoreUnavailable(f"{self.url}: {what} ({error.orig}); {next_step}") from error
             if dialects.is_retryable(error):
                 raise StoreUnavailable(
                     f"{self.url}: is locked by another transaction ({error.orig}); try again later"

@@ -11,10 +11,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection
 
 from smartmem.db.dialects import MYSQL
+from smartmem.db.tables import metadata
 from smartmem.errors import StoreError, StoreUnavailable
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -37,6 +38,8 @@ def migrate(conn: Connection, url: str) -> None:
         current = version(conn)
         if current is not None and current not in _known():
             raise StoreError(_newer(url, current))
+        if current is None:
+            _refuse_foreign(conn, url)
         if current != head():
             command.upgrade(config(conn), "head")
         conn.commit()
@@ -75,6 +78,17 @@ def head() -> str:
 @functools.cache
 def _known() -> list[str]:
     return [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()]
+
+
+def _refuse_foreign(conn: Connection, url: str) -> None:
+    """Refuse tables that are only ours by name. Ours without a version are what a migration left that was cut off."""
+    there = inspect(conn)
+    for name in sorted(set(there.get_table_names()) & set(metadata.tables)):
+        missing = {column.name for column in metadata.tables[name].columns} - {
+            c["name"] for c in there.get_columns(name)
+        }
+        if missing:
+            raise StoreError(f"{url}: has a table {name} of another program; name another database")
 
 
 def _newer(url: str, current: str) -> str:

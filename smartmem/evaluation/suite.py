@@ -152,6 +152,8 @@ def load_suite(
         raise ConfigError(f"suite {file} does not exist; suites lie in eval/suites/") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"suite {file} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"suite {file} cannot be read: {error.strerror}; name a suite's file") from None
     values |= {key: value for key, value in changes.items() if value is not None}
     if limit_queries is not None:
         values["limit_queries"] = limit_queries

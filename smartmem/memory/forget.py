@@ -30,7 +30,7 @@ from smartmem.memory.govern import NoSuchMemory
 from smartmem.memory.views import Forgotten
 from smartmem.rag.protocols import VectorStore
 from smartmem.text import normalise
-from smartmem.types import Operation
+from smartmem.types import Operation, is_user
 
 _TEXT_KEYS = ("title", "content", "content_hash", "slot", "source_text", "text")
 
@@ -44,7 +44,7 @@ def forget(
     replay made. The vector row goes twice: at once here (a store that is down is reported, not raised), and by an
     `embed` job behind any that is running, so that a sync in flight cannot bring it back. Raises `NoSuchMemory`.
     """
-    if user_id <= 0:
+    if not is_user(user_id):
         raise ScopeError(f"user_id = {user_id}: memories belong to a user with a positive number")
     ids, done = db.run(lambda conn: _forget(conn, db, user_id, memory_id, reason))
     vectors, problem = 0, None

@@ -25,7 +25,7 @@ from smartmem.memory.normalise import normalise_facts
 from smartmem.memory.similarity import similarity
 from smartmem.memory.user_settings import DEFAULTS, UserSettings, load_user_settings
 from smartmem.memory.views import Duplicates, MemoryItem, Page
-from smartmem.types import MemoryStatus, MemoryType, Operation
+from smartmem.types import MemoryStatus, MemoryType, Operation, is_user
 
 _ITEM = memory_items.c
 EXPIRE_BATCH = 500
@@ -299,7 +299,7 @@ def _row(conn: Connection, user_id: int, memory_id: str, *, lock: bool = False) 
 
 
 def _user(user_id: int) -> None:
-    if user_id <= 0:
+    if not is_user(user_id):
         raise ScopeError(f"user_id = {user_id}: memories belong to a user with a positive number")
 
 

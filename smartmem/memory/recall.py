@@ -32,6 +32,7 @@ from smartmem.rag.types import Filter
 from smartmem.settings import RecallSettings
 from smartmem.telemetry import log
 from smartmem.text import language
+from smartmem.types import is_user
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +143,7 @@ class Recaller:
         answered from SQL, for the vector store knows the present only. `k` keeps the best k of what passes.
         Raises `ScopeError` without a user.
         """
-        if user_id <= 0:
+        if not is_user(user_id):
             raise ScopeError(f"recall needs a user: user_id = {user_id}; memories are never searched across users")
         scope = Scope(
             user_id=user_id,

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from smartmem.errors import ConfigError
 from smartmem.text import clean, sha256
-from smartmem.types import Role
+from smartmem.types import MAX_ID, Role
 
 
 def _not_blank(value: str) -> str:
@@ -31,7 +31,7 @@ def _cleaned(value: str) -> str:
 
 
 NonBlank = Annotated[str, AfterValidator(_not_blank)]
-UserId = Annotated[int, Field(gt=0)]
+UserId = Annotated[int, Field(gt=0, le=MAX_ID)]
 # As long as the columns that will hold them.
 Name = Annotated[str, Field(max_length=191)]
 NonBlankName = Annotated[Name, AfterValidator(_not_blank)]

@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from smartmem.errors import BadRecord, SmartMemError, needs
 from smartmem.memory import govern
 from smartmem.memory.explain import explain
-from smartmem.types import MemoryStatus, MemoryType
+from smartmem.types import MemoryStatus, MemoryType, is_user
 from smartmem.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -154,6 +154,6 @@ def server(bench: Workbench, user_id: int) -> "MCPServer[Any]":
 
 def serve(bench: Workbench, user_id: int) -> None:
     """Serve one user over stdin and stdout until stdin ends."""
-    if user_id <= 0:
+    if not is_user(user_id):
         raise BadRecord(f"user_id = {user_id}: memories belong to a user with a positive number")
     server(bench, user_id).run("stdio")

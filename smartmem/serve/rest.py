@@ -16,13 +16,12 @@ from smartmem.memory.recall import Recalled
 from smartmem.memory.user_settings import UserSettings
 from smartmem.memory.views import MemoryItem, Page
 from smartmem.serve.keys import Keys, Scope
-from smartmem.types import MemoryStatus, MemoryType
+from smartmem.types import MAX_ID, MemoryStatus, MemoryType
 from smartmem.workbench import Workbench
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-MAX_ID = 2**63 - 1  # what the databases' BIGINT holds
 MAX_CHARS = 100_000
 EXPLAINED = 1000  # an answer of this many verdicts is about a megabyte
 

@@ -13,6 +13,7 @@ from smartmem.rag.models import cache_dir
 from smartmem.rag.pipeline import Pipeline
 from smartmem.rag.presets import preset
 from smartmem.rag.types import Document, Retrieval
+from smartmem.types import is_user
 
 
 class TurnSearch:
@@ -27,7 +28,7 @@ class TurnSearch:
 
         Raises `ScopeError` without a user.
         """
-        if user_id <= 0:
+        if not is_user(user_id):
             raise ScopeError(
                 f"searching turns needs a user: user_id = {user_id}; turns are never searched across users"
             )

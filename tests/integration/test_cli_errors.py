@@ -65,6 +65,63 @@ def test_truncated_json(folder: Path, cli: Cli) -> None:
     assert messages(folder) == 0
 
 
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"", ("holds no message",)),
+        (b"\xff\xfe\x00\x01" * 20, ("byte 0", "UTF-8")),
+        (b"[" * 100_000, ("line 1", "nested too deep")),
+        (b"[\n  {}\n]\n", ("line 1, column 2", "--format")),
+        (b'{"user_id": ' + b"9" * 5000 + b"}", ("line 1", "digits")),
+        (b'["x"]\n', ("line 1", "is a list, expected an object")),
+    ],
+    ids=["empty", "binary", "deep", "one-list", "huge-number", "no-object"],
+)
+def test_a_file_that_holds_something_else(folder: Path, cli: Cli, content: bytes, parts: tuple[str, ...]) -> None:
+    (folder / "chat.jsonl").write_bytes(content)
+    refused(cli("import", "chat.jsonl"), "chat.jsonl", *parts)
+    assert messages(folder) == 0
+
+
+@pytest.mark.parametrize(("content", "part"), [(b"", "is empty"), (b"[" * 100_000, "record 1: is nested too deep")])
+def test_a_list_of_records_that_is_none(folder: Path, cli: Cli, content: bytes, part: str) -> None:
+    (folder / "l.json").write_bytes(content)
+    refused(cli("import", "l.json", "--format", "locomo"), "l.json", part)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"user_id": 10**30}, ("line 2, field user_id", "9223372036854775807")),
+        ({"occurred_at": "9999-12-31T23:59:59-23:00"}, ("line 2, field occurred_at", "years 1 to 9999")),
+        ({"conversation_id": "d" * 300}, ("191 characters",)),
+    ],
+)
+def test_values_that_no_database_holds(
+    folder: Path, cli: Cli, changes: dict[str, object], parts: tuple[str, ...]
+) -> None:
+    write(folder, talk(), talk(**{"conversation_id": "d"} | changes))
+    refused(cli("import", "chat.jsonl"), "chat.jsonl", *parts)
+    assert messages(folder) == 0
+
+
+def test_a_conversation_of_another_user(folder: Path, cli: Cli) -> None:
+    write(folder, talk())
+    cli.ok("import", "chat.jsonl")
+    write(folder, talk(user_id=4, client_message_id="2"), talk(user_id=4, conversation_id="new"))
+    refused(cli("import", "chat.jsonl"), "1 of 2 refused", "c/2", "belongs to another user")
+    assert messages(folder) == 2
+    assert len(cli("import", "chat.jsonl", "--json").json["refused"]) == 1
+
+
+def test_every_format_that_the_help_names_is_known(cli: Cli) -> None:
+    from smartmem.chat.importers import FORMATS
+
+    told = cli.ok("import", "--help").out
+    assert all(name in told for name in FORMATS)
+    assert "madial-" not in told
+
+
 def test_turn_without_a_speaker(folder: Path, cli: Cli) -> None:
     (folder / "l.json").write_text(
         json.dumps(
@@ -114,6 +171,61 @@ def test_not_a_database(folder: Path, cli: Cli) -> None:
     assert ran.status == 3
     assert ran.err.startswith("smartmem: error: ")
     assert "smartmem.db" in ran.err
+
+
+def test_a_database_of_another_program(folder: Path, cli: Cli) -> None:
+    with sqlite3.connect(folder / "smartmem.db") as db:
+        db.execute("CREATE TABLE chat_messages (id INTEGER)")
+    db.close()
+    write(folder, talk())
+    refused(cli("import", "chat.jsonl"), "smartmem.db", "chat_messages", "name another database")
+    assert messages(folder) == 0
+
+
+def test_a_folder_that_is_not_there(folder: Path, cli: Cli) -> None:
+    write(folder, talk())
+    refused(cli("import", "chat.jsonl", "--database", "sqlite:///no/x.db"), "no/x.db", "must exist", status=3)
+
+
+def test_a_full_disk(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself says that the file may not grow; the batch in hand is rolled back and the rest stays usable."""
+    from smartmem.db import engine
+
+    write(folder, *(talk(client_message_id=str(n), content="word " * 2000) for n in range(100)))
+    cli.ok("import", "chat.jsonl", "--database", "sqlite:///other.db")
+    connect = engine._sqlite_connect
+
+    def small(dbapi: sqlite3.Connection, entry: object) -> None:
+        connect(dbapi, entry)  # type: ignore[arg-type]
+        dbapi.execute("PRAGMA max_page_count=130")
+
+    monkeypatch.setattr(engine, "_sqlite_connect", small)
+    refused(cli("import", "chat.jsonl"), "disk is full", "make room", status=3)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert messages(folder) == 0
+    assert cli.ok("import", "chat.jsonl", "--json").json["added"] == 100
+
+
+def test_folders_in_place_of_files(folder: Path, cli: Cli) -> None:
+    (folder / "there").mkdir()
+    refused(cli("import", "there"), "there", "is a folder")
+    refused(cli("eval", "run", "there"), "there", "Is a directory")
+    refused(cli("status", "--settings", "there"), "there", "Is a directory")
+    refused(cli("import", "x", "--database", "sqlite:///there"), "sqlite:///there", "cannot be used", status=3)
+
+
+def test_a_fault_of_ours_is_one_line_and_no_answer(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from smartmem.workbench import Workbench
+
+    write(folder, talk())
+    cli.ok("import", "chat.jsonl")
+
+    def broken(_: Workbench) -> None:
+        raise AssertionError("two\nlines")
+
+    monkeypatch.setattr(Workbench, "status", broken)
+    refused(cli("status"), "AssertionError: two;", "--verbose", status=70)
 
 
 @pytest.mark.parametrize(

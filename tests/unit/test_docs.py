@@ -84,4 +84,11 @@ def test_data_cards_say_what_the_registry_says() -> None:
 def test_operations_lists_the_exit_statuses() -> None:
     text = (ROOT / "docs/operations.md").read_text("utf-8")
     listed = {int(number) for number in re.findall(r"(?m)^\| (\d+) \|", text.partition("## Exit statuses")[2])}
-    assert listed == {common.OK, common.NOT_PASSED, common.BAD_INPUT, common.UNAVAILABLE, common.INTERRUPTED}
+    assert listed == {
+        common.OK,
+        common.NOT_PASSED,
+        common.BAD_INPUT,
+        common.UNAVAILABLE,
+        common.FAULT,
+        common.INTERRUPTED,
+    }

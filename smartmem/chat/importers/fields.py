@@ -12,10 +12,11 @@ from typing import Any, TextIO
 
 from smartmem.clock import UTC
 from smartmem.errors import BadRecord, DataError
-from smartmem.types import Role
+from smartmem.types import MAX_ID, Role
 
 _BLOCK = 1 << 20
 _CUT = "; the file seems to be cut off: fetch it again"
+_NOT_LINES = "; this format has one JSON value a line, so the file may be of another --format"
 _JSON_SPACE = " \t\r\n"
 # Not calendar.month_name: that one follows the locale of the machine.
 _MONTHS = {
@@ -81,6 +82,8 @@ class Place:
             raise self.bad(f"is {_kind(value)}, expected a whole number")
         if least is not None and value < least:
             raise self.bad(f"is {value}, expected at least {least}")
+        if value > MAX_ID:
+            raise self.bad(f"is above {MAX_ID}, the largest number that a database holds")
         return value
 
     def role(self, value: object) -> Role:
@@ -113,6 +116,8 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise _broken(path, error, len(text)) from None
+    except (RecursionError, ValueError) as error:
+        raise BadRecord(f"{path}: {_beyond(error)}") from None
 
 
 def read_text(path: Path) -> str:
@@ -131,13 +136,18 @@ def read_text(path: Path) -> str:
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number from 1, value) of each line that is not blank."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    lines = read_text(path).rstrip().split("\n")
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                value = json.loads(line)
             except json.JSONDecodeError as error:
-                cut = _cut(error, len(line.rstrip()))
-                raise BadRecord(f"{path}: line {number}, column {error.colno}: not JSON: {error.msg}{cut}") from None
+                ended = _cut(error, len(line.rstrip()))
+                hint = ended and (ended if number == len(lines) else _NOT_LINES)
+                raise BadRecord(f"{path}: line {number}, column {error.colno}: not JSON: {error.msg}{hint}") from None
+            except (RecursionError, ValueError) as error:
+                raise BadRecord(f"{path}: line {number}: {_beyond(error)}") from None
+            yield number, value
 
 
 def json_array(path: Path) -> Iterator[tuple[int, Any]]:
@@ -152,6 +162,8 @@ def json_array(path: Path) -> Iterator[tuple[int, Any]]:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder, expected a file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise BadRecord(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
 
@@ -170,7 +182,10 @@ def _array_items(path: Path, handle: TextIO) -> Iterator[tuple[int, Any]]:
             buffer = block.lstrip(_JSON_SPACE)
         return buffer[0]
 
-    if peek() != "[":
+    first = peek()
+    if not first:
+        raise BadRecord(f"{path}: is empty, expected a list of records")
+    if first != "[":
         raise BadRecord(f"{path}: starts with {buffer[:20]!r}, expected a list of records")
     buffer = buffer[1:]
     while True:
@@ -199,6 +214,8 @@ def _array_items(path: Path, handle: TextIO) -> Iterator[tuple[int, Any]]:
                         f"{path}: record {number + 1}, character {error.pos} of it: not JSON: {error.msg}{cut}"
                     ) from None
                 buffer += block
+            except (RecursionError, ValueError) as error:
+                raise BadRecord(f"{path}: record {number + 1}: {_beyond(error)}") from None
         number, buffer = number + 1, buffer[end:]
         yield number, value
 
@@ -208,6 +225,13 @@ def _broken(path: Path, error: json.JSONDecodeError, length: int) -> BadRecord:
         f"{path}: line {error.lineno}, column {error.colno} (character {error.pos} of {length}): "
         f"not JSON: {error.msg}{_cut(error, length)}"
     )
+
+
+def _beyond(error: Exception) -> str:
+    """JSON by its grammar, and yet not readable: nested too deep, or a number of thousands of digits."""
+    if isinstance(error, RecursionError):
+        return "is nested too deep to be a conversation file"
+    return f"cannot be read: {str(error).partition(';')[0]}"
 
 
 def _cut(error: json.JSONDecodeError, length: int) -> str:
