@@ -79,6 +79,7 @@ lock:  ## write constraints.txt anew from pyproject.toml; what need not change s
 > @rm constraints.txt.new
 
 lab: $(VENV)/.all  ## open the notebooks in JupyterLab
+> @$(BIN)/smartmem models get bge-small-en reranker-en
 > $(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: $(VENV)/.all  ## the quick form of every benchmark; ratios against peers in the same run

@@ -93,7 +93,7 @@ def _extras() -> Iterator[Check]:
             area="core" if core else "extra",
             name="smartmem" if core else extra,
             state="ok" if not lacking else "problem" if core else "absent",
-            detail="; ".join(lacking),
+            detail=f"missing: {', '.join(lacking)}" if lacking else "",
             fix="" if not lacking else "pip install smartmem" if core else f"pip install 'smartmem[{extra}]'",
         )
 
@@ -111,9 +111,9 @@ def _lacking(requirement: Requirement) -> str:
     try:
         have = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        return f"{requirement.name} is missing"
+        return requirement.name
     fits = requirement.specifier.contains(have, prereleases=True)
-    return "" if fits else f"{requirement.name} is {have}, needs {requirement.specifier}"
+    return "" if fits else f"{requirement.name} {requirement.specifier} (here is {have})"
 
 
 def _databases(settings: Settings) -> Iterator[Check]:

@@ -37,8 +37,10 @@ def doctor(database: Database = None, settings: SettingsFile = None, json: AsJso
         print_json({"ok": works(checks), "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         print_table("", ["what", "name", "state", "detail"], [(c.area, c.name, c.state, c.detail) for c in checks])
+        if any(check.area == "extra" and check.state == "absent" for check in checks):
+            say("an absent extra, if you want what it brings: pip install 'smartmem[NAME]'")
         for check in checks:
-            if check.fix:
+            if check.fix and check.area != "extra":
                 say(f"{check.area} {check.name}: {check.fix}")
         problems = sum(check.state == "problem" for check in checks)
         say(f"{problems} problems" if problems else "everything that these settings name works")

@@ -12,17 +12,22 @@ from smartmem.viz.charts import (
     win_loss,
 )
 from smartmem.viz.figures import data_uri, figure, label, labels, to_png
+from smartmem.viz.graph import lineage_graph
+from smartmem.viz.quality import confusion, gate_curves
 
 __all__ = [
     "category_bars",
+    "confusion",
     "data_uri",
     "differences",
     "figure",
     "frontier",
+    "gate_curves",
     "job_states",
     "label",
     "labels",
     "latency_ecdf",
+    "lineage_graph",
     "memory_timeline",
     "metric_bars",
     "recall_curves",

@@ -1,4 +1,4 @@
-"""Charts: functions that draw plain data on given axes. Every mean stands with its interval.
+"""Charts: functions that draw plain data on given axes and return them. Every mean stands with its interval.
 
 Arms keep their colour, marker and line from one chart to the next: they follow the order of the mapping.
 """
@@ -50,7 +50,7 @@ def _legend(ax: Axes, **options: Any) -> None:
         ax.legend(**options)
 
 
-def recall_curves(ax: Axes, curves: Mapping[str, Sequence[Row]], title: str = "Recall at k") -> None:
+def recall_curves(ax: Axes, curves: Mapping[str, Sequence[Row]], title: str = "Recall at k") -> Axes:
     """`{arm: [{"k", "mean", "lo", "hi"}]}`; the band is the interval."""
     ks: set[int] = set()
     for index, (arm, rows) in enumerate(curves.items()):
@@ -68,9 +68,10 @@ def recall_curves(ax: Axes, curves: Mapping[str, Sequence[Row]], title: str = "R
     ax.set_ylim(0, 1)
     ax.set(xlabel="k", ylabel="recall@k", title=label(title, 90))
     _legend(ax, loc="upper left" if len(curves) < 9 else "center left")
+    return ax
 
 
-def metric_bars(ax: Axes, means: Mapping[str, Row], title: str, unit: str = "") -> None:
+def metric_bars(ax: Axes, means: Mapping[str, Row], title: str, unit: str = "") -> Axes:
     """`{arm: {"mean", "lo", "hi"}}` as horizontal bars, the first arm on top; an arm without a mean says so."""
     names = labels(list(means))
     for index, row in enumerate(means.values()):
@@ -89,9 +90,10 @@ def metric_bars(ax: Axes, means: Mapping[str, Row], title: str, unit: str = "") 
     ax.margins(x=0.14)
     ax.set_xlim(left=0)
     ax.set(title=label(title, 90), xlabel=unit)
+    return ax
 
 
-def category_bars(ax: Axes, bars: Mapping[str, Mapping[str, Row]], title: str) -> None:
+def category_bars(ax: Axes, bars: Mapping[str, Mapping[str, Row]], title: str) -> Axes:
     """`{arm: {category: {"mean", "lo", "hi", "queries"}}}` as groups of bars with intervals."""
     categories = sorted({name for rows in bars.values() for name in rows})
     width = 0.8 / max(len(bars), 1)
@@ -114,9 +116,10 @@ def category_bars(ax: Axes, bars: Mapping[str, Mapping[str, Row]], title: str) -
     ax.set_ylim(bottom=0)
     ax.set_title(label(title, 90))
     _legend(ax, ncols=min(len(bars), 4), loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    return ax
 
 
-def differences(ax: Axes, rows: Sequence[Row], title: str) -> None:
+def differences(ax: Axes, rows: Sequence[Row], title: str) -> Axes:
     """Arms against the baseline: `{"arm", "difference", "lo", "hi", "p_holm"}`; filled where Holm's p is below 0.05."""
     names = labels([row["arm"] for row in rows])
     for index, row in enumerate(rows):
@@ -132,10 +135,12 @@ def differences(ax: Axes, rows: Sequence[Row], title: str) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set(title=label(title, 90), xlabel="difference to the baseline (filled: p < 0.05 after Holm)")
+    return ax
 
 
-def win_loss(ax: Axes, rows: Sequence[Row], title: str) -> None:
-    """Queries won, tied and lost against the baseline: `{"arm", "wins", "ties", "losses"}`."""
+def win_loss(ax: Axes, rows: Sequence[Row], title: str) -> Axes:
+    """Queries won, tied and lost against the baseline: `{"arm", "wins", "ties", "losses"}`; a row's `difference` with
+    `lo` and `hi` is written beside its bar, for counts of queries show no interval."""
     names = labels([row["arm"] for row in rows])
     for index, row in enumerate(rows):
         left = 0
@@ -154,15 +159,19 @@ def win_loss(ax: Axes, rows: Sequence[Row], title: str) -> None:
                     fontsize=8,
                 )
             left += row[part]
+        if row.get("lo") is not None and row.get("hi") is not None:
+            said = f"{row['difference']:+.3f} [{row['lo']:+.3f}, {row['hi']:+.3f}]"
+            ax.text(1.01, index, said, va="center", fontsize=8, transform=ax.get_yaxis_transform())
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.grid(visible=False)
     ax.set_xlim(0, 1)
     ax.set(title=label(title, 90), xlabel="share of queries")
     _legend(ax, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    return ax
 
 
-def latency_ecdf(ax: Axes, times: Mapping[str, Sequence[float]], title: str = "Latency of one query") -> None:
+def latency_ecdf(ax: Axes, times: Mapping[str, Sequence[float]], title: str = "Latency of one query") -> Axes:
     """`{arm: [ms]}`: the share of queries answered within so many milliseconds."""
     for index, (arm, values) in enumerate(times.items()):
         if not len(values):
@@ -175,9 +184,10 @@ def latency_ecdf(ax: Axes, times: Mapping[str, Sequence[float]], title: str = "L
     ax.set_ylim(0, 1.02)
     ax.set(title=label(title, 90), xlabel="ms (log)", ylabel="share of queries")
     _legend(ax, loc="lower right")
+    return ax
 
 
-def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") -> None:
+def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") -> Axes:
     """`{"arm", "ms", "score", "lo", "hi"}`: quality against cost. The line joins arms that no other beats in both."""
     best: list[tuple[float, float]] = []
     top = float("-inf")
@@ -201,8 +211,8 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
             capsize=2,
             lw=1,
         )
-        # To the left of the right-most points: their names would leave the axes.
-        right = row["ms"] >= max(r["ms"] for r in points) and len(points) > 1
+        # To the left of the right-most point, for its name would leave the axes, and of one with a neighbour close by.
+        right = len(points) > 1 and (row["ms"] >= max(r["ms"] for r in points) or _crowded(row, points))
         ax.annotate(
             name, (row["ms"], row["score"]), xytext=(-9 if right else 9, 7), textcoords="offset points", fontsize=8,
             ha="right" if right else "left",
@@ -210,9 +220,17 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
     ax.set_xscale("log")
     ax.margins(x=0.18, y=0.14)
     ax.set(title=label(title, 90), xlabel="ms a query, median (log)", ylabel=score)
+    return ax
 
 
-def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jobs by state") -> None:
+def _crowded(row: Row, points: Sequence[Row]) -> bool:
+    """Whether the interval of a point to the right stands where the name of this one would be written."""
+    near = [other for other in points if row["ms"] < other["ms"] < 3 * row["ms"]]
+    low, high = ("lo", "hi")
+    return any((o[low] or o["score"]) <= row["score"] <= (o[high] or o["score"]) for o in near)
+
+
+def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jobs by state") -> Axes:
     """`{"seconds": […], state: [count at that time]}` as areas; states in the order of a job's life."""
     states = [state for state in STATE_COLOURS if state in series]
     ax.stackplot(
@@ -223,9 +241,10 @@ def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jo
     ax.margins(x=0)
     ax.set(title=label(title, 90), xlabel="seconds since the first job", ylabel="jobs")
     _legend(ax, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    return ax
 
 
-def memory_timeline(ax: Axes, items: Sequence[Row], title: str = "Memories over time") -> None:
+def memory_timeline(ax: Axes, items: Sequence[Row], title: str = "Memories over time") -> Axes:
     """`{"label", "start", "end" (None: still valid), "type", "status"}` with datetimes; one bar a memory."""
     with needs("eval"):
         import matplotlib.dates as mdates
@@ -251,3 +270,4 @@ def memory_timeline(ax: Axes, items: Sequence[Row], title: str = "Memories over 
     ax.set_title(label(f"{title} (pale with ×: no longer valid)", 90))
     handles = [Patch(color=colour, label=kind) for kind, colour in palette.items()]
     _legend(ax, handles=handles, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    return ax

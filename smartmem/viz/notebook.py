@@ -69,3 +69,22 @@ def timeline(items: Iterable[Any]) -> list[dict[str, Any]]:
         {"label": i.content, "start": i.valid_from, "end": i.valid_to, "type": i.memory_type, "status": i.status}
         for i in sorted(items, key=lambda item: (item.valid_from, item.id))
     ]
+
+
+_TOLD = ("content", "role", "event_type", "status", "outcome", "operation", "reason", "stored")
+
+
+def lineage_rows(steps: Iterable[Any]) -> list[dict[str, Any]]:
+    """Rows for `lineage_graph`, and for a table, from the stations that `lineage` gives."""
+    return [
+        {
+            "stage": step.stage,
+            "at": step.at,
+            "text": ", ".join(
+                f"{name}: {step.facts[name]}" if name in ("reason", "stored") else str(step.facts[name])
+                for name in _TOLD
+                if step.facts.get(name) is not None
+            ),
+        }
+        for step in steps
+    ]

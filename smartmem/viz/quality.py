@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OPERATIONS = ("ADD", "UPDATE", "DELETE", "NONE")
 
 
-def confusion(ax: Axes, counts: Mapping[str, Mapping[str, int]], title: str = "Decisions") -> None:
+def confusion(ax: Axes, counts: Mapping[str, Mapping[str, int]], title: str = "Decisions") -> Axes:
     """`{gold: {made: count}}` as a table in shades; each row is shaded by its own share, its counts are written in."""
     rows = [name for name in OPERATIONS if name in counts] + [n for n in counts if n not in OPERATIONS]
     made = [*OPERATIONS, *sorted({name for row in counts.values() for name in row} - set(OPERATIONS))]
@@ -29,9 +29,10 @@ def confusion(ax: Axes, counts: Mapping[str, Mapping[str, int]], title: str = "D
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(visible=False)
     ax.set(title=title, xlabel="made", ylabel="gold")
+    return ax
 
 
-def gate_curves(ax: Axes, curves: Mapping[str, Sequence[Any]], title: str = "Answered against silent") -> None:
+def gate_curves(ax: Axes, curves: Mapping[str, Sequence[Any]], title: str = "Answered against silent") -> Axes:
     """`{arm: points with .answered and .silent}`: each threshold is a point. A curve begins where the retriever ends:
     what it did not find no threshold can answer."""
     palette = colours(ax)
@@ -46,3 +47,4 @@ def gate_curves(ax: Axes, curves: Mapping[str, Sequence[Any]], title: str = "Ans
     ax.set(xlabel="silent: share of questions without an answer that bring nothing back")
     ax.set(ylabel="answered: share with a relevant hit")
     ax.legend(loc="lower left")
+    return ax

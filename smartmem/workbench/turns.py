@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from smartmem.chat import history
 from smartmem.db.engine import Database
-from smartmem.errors import ScopeError
+from smartmem.errors import MissingExtra, ScopeError
 from smartmem.rag.embed import CachedEmbedder
 from smartmem.rag.models import cache_dir
 from smartmem.rag.pipeline import Pipeline
@@ -26,7 +27,8 @@ class TurnSearch:
     def search(self, user_id: int, query: str, k: int, spec: Mapping[str, Any], *, trace: bool) -> Retrieval:
         """The best `k` turns by a pipeline specification; with `trace`, what each stage did.
 
-        Raises `ScopeError` without a user.
+        Where a package of the pipeline is not installed, words alone are searched and `fallback_reason` says so; who
+        asks for a trace wants to see this pipeline and gets `MissingExtra`. Raises `ScopeError` without a user.
         """
         if not is_user(user_id):
             raise ScopeError(
@@ -36,18 +38,29 @@ class TurnSearch:
         wanted = dict(spec)
         base = preset(str(wanted.pop("preset"))) if "preset" in wanted else {}
         full = {**base, **wanted, "k": k}
-        cached = {"embedder": self._cached(full["embedder"])} if "embedder" in full else {}
-        pipeline = Pipeline.from_spec(full, **cached)
+        reason = None
+        try:
+            pipeline = self._pipeline(full)
+        except MissingExtra as missing:
+            if trace:
+                raise
+            reason = f"turns were searched by words only: {missing}"
+            pipeline = Pipeline.from_spec({"chunker": "turn", "retriever": "bm25", "k": k})
         try:
             pipeline.ingest(_document(turn) for turn in turns if turn.content.strip())
-            return pipeline.retrieve(query, trace=trace)
+            found = pipeline.retrieve(query, trace=trace)
         finally:
             pipeline.close()
+        return replace(found, fallback_reason=reason) if reason else found
 
     def close(self) -> None:
         """Close the embedders' caches."""
         while self._embedders:
             self._embedders.popitem()[1].close()
+
+    def _pipeline(self, spec: Mapping[str, Any]) -> Pipeline:
+        cached = {"embedder": self._cached(spec["embedder"])} if "embedder" in spec else {}
+        return Pipeline.from_spec(spec, **cached)
 
     def _cached(self, spec: Any) -> CachedEmbedder:
         """An embedder behind the cache of vectors that all databases of this user of the machine share."""

@@ -61,7 +61,8 @@ def test_a_missing_extra_is_absent_unless_the_settings_need_it(
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     line = states(cli, status=0)["extra milvus"]
     assert (line["state"], line["fix"]) == ("absent", "pip install 'smartmem[milvus]'")
-    assert "pymilvus is missing" in line["detail"]
+    assert line["detail"] == "missing: pymilvus"
+    assert "pip install 'smartmem[NAME]'" in cli.ok("doctor").out
 
     light(folder, 'store = { name = "milvus" }\n')
     line = states(cli, status=1)["store milvus"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 
 import smartmem
 from smartmem.clock import UTC
-from smartmem.errors import Unmeasurable
+from smartmem.errors import MissingExtra, Unmeasurable
 from smartmem.evaluation.asked import ask_memories, rates
 from smartmem.evaluation.datasets.registry import find_files, load_dataset
+from smartmem.memory.explain import lineage
 from smartmem.memory.govern import list_memories
-from smartmem.viz import job_states, memory_timeline, metric_bars
-from smartmem.viz.notebook import Chart, draw, draw_many, timeline
+from smartmem.viz import job_states, lineage_graph, memory_timeline, metric_bars
+from smartmem.viz.notebook import Chart, draw, draw_many, lineage_rows, timeline
 from smartmem.workbench import JobHistory, TurnHits, Workbench
 
 
@@ -101,3 +103,23 @@ def test_questions_asked_of_memories(bench: Workbench) -> None:
 def test_an_area_chart_needs_only_counts(tmp_path: Path) -> None:
     chart = draw(job_states, {"seconds": [0.0, 1.0], "pending": [1.0, 0.0], "success": [0.0, 1.0]}, alt="one job")
     assert chart.alt == "one job"
+
+
+def test_without_the_model_s_package_turns_are_searched_by_words(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    spec = {"embedder": {"name": "onnx", "model": "bge-small-en", "threads": 1}}  # no test before has loaded this one
+    found = bench.search_turns(101, "red lentils", **spec)
+    assert any("lentils" in hit.text for hit in found.hits)
+    assert "pip install 'smartmem[onnx]'" in str(found.fallback_reason)
+    with pytest.raises(MissingExtra, match="onnxruntime"):
+        bench.inspect_turns(101, "red lentils", **spec)
+
+
+def test_a_lineage_is_drawn_from_the_stations_of_a_memory(bench: Workbench) -> None:
+    item = list_memories(bench.db, 1).items[0]
+    rows = lineage_rows(lineage(bench.db, 1, item.id, store=bench.store))
+    assert [row["stage"] for row in rows] == ["message", "event", "job", "decision", "memory", "audit", "vector"]
+    assert rows[0]["text"].startswith("I live in <b>Leeds</b> now.")
+    assert draw(lineage_graph, rows, title="From words to vector").alt == "From words to vector"

@@ -1,6 +1,7 @@
 """Charts draw without a warning and with labels that any font can show."""
 
 import datetime as dt
+import io
 from typing import Any
 
 import pytest
@@ -14,13 +15,14 @@ from smartmem.viz import (
     label,
     labels,
     latency_ecdf,
+    lineage_graph,
     memory_timeline,
     metric_bars,
     recall_curves,
     to_png,
     win_loss,
 )
-from smartmem.viz.figures import cjk_font
+from smartmem.viz.figures import cjk_font, colours
 
 ROW = {"mean": 0.5, "lo": 0.4, "hi": 0.6, "queries": 9}
 EMPTY = {"mean": None, "lo": None, "hi": None}
@@ -42,6 +44,13 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         ([{"label": "我住在杭州", "start": DAY, "end": None, "type": "fact", "status": "active"},
           {"label": "old", "start": DAY, "end": DAY + dt.timedelta(days=9), "type": "fact", "status": "superseded"}],),
     ),
+    "lineage": (
+        lineage_graph,
+        ([{"stage": "message", "at": DAY, "text": "我对花生过敏，" * 20}, {"stage": "job", "at": DAY, "text": ""},
+          {"stage": "memory", "at": DAY, "text": "active"}, {"stage": "audit", "at": DAY, "text": "create"},
+          {"stage": "audit", "at": DAY, "text": "delete"}, {"stage": "vector", "at": None, "text": "x" * 90}],),
+    ),
+    "lineage empty": (lineage_graph, ([],)),
     "timeline empty": (memory_timeline, ([],)),
 }  # fmt: skip
 
@@ -50,10 +59,37 @@ CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 def test_every_chart_draws_its_edge_cases(name: str) -> None:
     draw, arguments = CASES[name]
     with figure() as (fig, ax):
-        draw(ax, *arguments)
+        assert draw(ax, *arguments) is ax
         png = to_png(fig)
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     assert len(png) > 2000
+
+
+def test_a_lineage_has_a_box_for_each_station_and_an_arrow_to_each_but_the_first() -> None:
+    steps = CASES["lineage"][1][0]
+    with figure() as (_, ax):
+        lineage_graph(ax, steps)
+        arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+        words = [text.get_text() for text in ax.texts]
+        assert len(ax.patches) == len(steps)
+        assert len(arrows) == len(steps) - 1
+    assert {step["stage"] for step in steps} <= set(words)
+
+
+def test_pictures_are_as_legible_on_a_dark_page_as_in_print() -> None:
+    """Nothing shows through a figure, and every colour of an arm stands off its ground."""
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    with figure() as (fig, ax):
+        metric_bars(ax, {"a": ROW}, "t")
+        picture = Image.open(io.BytesIO(to_png(fig))).convert("RGBA")
+        palette = colours(ax)
+    assert picture.getchannel("A").getextrema() == (255, 255)
+    for colour in palette:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert 1.05 / (light + 0.05) > 2, f"{colour} is too pale for a white page"
 
 
 def test_the_same_figure_gives_the_same_bytes() -> None:
