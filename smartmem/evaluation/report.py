@@ -155,7 +155,7 @@ def _failures(result: RunResult) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw(name: str, caption: str, draw: Callable[[Any], None], size: tuple[float, float] = (7.2, 4.0)) -> Picture:
+def _draw(name: str, caption: str, draw: Callable[[Any], object], size: tuple[float, float] = (7.2, 4.0)) -> Picture:
     images = []
     for inches in (size, (_NARROW[0], max(_NARROW[1], size[1] * 0.85))):
         with figure(size=inches) as (fig, ax):
