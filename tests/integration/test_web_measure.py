@@ -9,13 +9,9 @@ from pathlib import Path
 import pytest
 
 from smartmem.errors import BadRecord, Unmeasurable
-from smartmem.settings import WebRagSettings
-from smartmem.web.fetch import WebFetcher
-from smartmem.web.measure import Question, compare, load_questions
-from smartmem.web.providers import make_providers
-from smartmem.web.rag_search import WebRagSearch
-from smartmem.web.search import WebSearch
-from tests.support.local_web import DATA, KEYS, LocalWeb
+from smartmem.evaluation.web_stages import METRICS, compare_stages
+from smartmem.web.local import LocalWeb
+from smartmem.web.local.questions import Question, load_questions
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +22,7 @@ def web() -> Iterator[LocalWeb]:
 
 @pytest.fixture(scope="module")
 def questions(web: LocalWeb) -> list[Question]:
-    return load_questions(DATA / "questions.jsonl", web.copies())
+    return web.questions()
 
 
 def test_the_local_web_keeps_what_its_card_promises(web: LocalWeb, questions: list[Question]) -> None:
@@ -49,25 +45,32 @@ def test_the_local_web_keeps_what_its_card_promises(web: LocalWeb, questions: li
 
 
 def test_stage_two_beats_the_snippets_by_twenty_points(web: LocalWeb, questions: list[Question]) -> None:
-    settings = web.search_settings("tavily")  # the longest snippets of the three: the hardest stage 1 to beat
-    search = WebSearch(settings, providers=make_providers(settings, clock=web.clock, env=KEYS), clock=web.clock)
-    fetcher = WebFetcher(web.fetch_settings(), resolver=web.resolver, clock=web.clock)
-    rag = WebRagSearch(search, fetcher, WebRagSettings(), clock=web.clock)
-    found = compare(questions, search, rag)
-    assert found.stage1.n == found.stage2.n == len(questions)
-    assert found.gain >= 0.20
-    assert found.gain_low > 0
-    assert found.stage2.evidence_recall >= 0.90
-    assert found.stage2.answer_recall >= found.stage1.answer_recall
-    assert found.stage2.wrong_source_rate <= found.stage1.wrong_source_rate
-    assert all(o.stage == 2 for o in found.outcomes2)
+    # The longest snippets of the three services: the hardest stage 1 to beat.
+    rag = web.rag("tavily")
+    found = compare_stages(questions, {"snippets": web.search("tavily"), "pages": rag})
+    gain = found.paired("evidence", "pages", "snippets")
+    assert gain.difference >= 0.20
+    assert gain.lo is not None
+    assert gain.lo > 0
+    rows = {metric: found.rows(metric) for metric in METRICS}
+    assert rows["evidence"]["pages"]["mean"] >= 0.90
+    assert rows["evidence"]["pages"]["queries"] == len(questions)
+    assert rows["answer"]["pages"]["mean"] >= rows["answer"]["snippets"]["mean"]
+    assert rows["wrong_source"]["pages"]["mean"] <= rows["wrong_source"]["snippets"]["mean"]
+    assert rows["wrong_source"]["pages"]["queries"] == sum(bool(question.wrong) for question in questions)
+    for metric in METRICS:
+        assert all(row["lo"] <= row["mean"] <= row["hi"] for row in rows[metric].values())
+    assert found.latency("pages", 0.5) <= found.latency("pages", 0.95)
+    assert [(row["arm"], row["fell_back"]) for row in found.table()] == [("snippets", len(questions)), ("pages", 0)]
     assert rag.index.sessions() == []
 
 
-def test_nothing_to_measure_is_an_error(web: LocalWeb, tmp_path: Path) -> None:
-    search = WebSearch(providers=[])
+def test_nothing_to_measure_is_an_error(web: LocalWeb, questions: list[Question], tmp_path: Path) -> None:
     with pytest.raises(Unmeasurable):
-        compare([], search, WebRagSearch(search, None, WebRagSettings()))
+        compare_stages([], {"snippets": web.search()})
+    plain = [question for question in questions if not question.wrong][:2]
+    with pytest.raises(Unmeasurable, match="wrong_source"):
+        compare_stages(plain, {"snippets": web.search("searxng")}).rows("wrong_source")
     broken = tmp_path / "q.jsonl"
     broken.write_text('{"id": 1}\n', "utf-8")
     with pytest.raises(BadRecord, match="line 1"):
