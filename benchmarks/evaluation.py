@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from smartmem.evaluation.manifest import peak_memory_mb
+from smartmem.evaluation.inputs import peak_memory_mb
 from smartmem.evaluation.metrics import parse_metric, rank
 from smartmem.evaluation.runner import run_suite
 from smartmem.evaluation.stats import Resampler, holm

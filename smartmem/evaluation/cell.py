@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,10 @@ from typing import Any, NamedTuple
 from smartmem.errors import SmartMemError
 from smartmem.evaluation.cache import StageCache, code_hash, key_of, pack, unpack
 from smartmem.evaluation.datasets import EvalQuery
-from smartmem.evaluation.inputs import chosen_queries, chunks_of, dataset_of, embedder_of, machine
+from smartmem.evaluation.inputs import chosen_queries, chunks_of, dataset_of, embedder_of
+from smartmem.evaluation.latency import time_queries
 from smartmem.evaluation.suite import ArmSpec, DatasetSpec, Suite
+from smartmem.evaluation.usage import CountedEmbedder, Usage, reranker_fingerprint, tokens_read
 from smartmem.rag.dialogue import Sequences
 from smartmem.rag.embed.cache import CachedEmbedder
 from smartmem.rag.protocols import Embedder, Reranker, Retriever
@@ -24,7 +25,6 @@ from smartmem.rag.types import Chunk, Filter, Hit, Query, ranked
 from smartmem.telemetry import log
 
 EMBED_BATCH = 256
-_WARM_UP = 3
 Ranking = list[tuple[str, float]]
 
 
@@ -40,6 +40,7 @@ class CellResult:
     error: str = ""
     spec: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    reranker_fingerprint: str = ""
     latency_ms: list[float] = field(default_factory=list)
     latency_from_cache: bool = False
     costs: dict[str, float] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Cell:
         self.suite, self.dataset_spec, self.arm, self.cache = suite, dataset, arm, cache
         self.dataset, self.corpus = dataset_of(dataset.model_dump_json())
         self.queries = chosen_queries(suite, dataset, self.dataset)
+        self.usage = Usage()
         self._owners = {talk.id: talk.user_id for talk in self.dataset.conversations}
 
     @property
@@ -84,7 +86,7 @@ class Cell:
     @functools.cached_property
     def embedder(self) -> CachedEmbedder | None:
         bare = self.bare_embedder
-        return CachedEmbedder(bare, self.cache.vectors_path) if bare is not None else None
+        return CachedEmbedder(CountedEmbedder(bare, self.usage), self.cache.vectors_path) if bare is not None else None
 
     @functools.cached_property
     def reranker(self) -> Reranker | None:
@@ -119,7 +121,7 @@ class Cell:
     def whole_key(self) -> bytes:
         """Of all answers of the cell together: one look-up instead of thousands when nothing has changed."""
         asked = [(q.id, q.text, q.conversation_id, q.at) for q in self.queries]
-        rerank = [self._reranker_key, self.arm.rerank_top] if self.arm.reranker else []
+        rerank = [self.reranker_key, self.arm.rerank_top] if self.arm.reranker else []
         return key_of("cell", self.index_key.hex(), self.dataset_spec.restrict, self.suite.k, rerank, asked)
 
     def hits_key(self, query: EvalQuery) -> bytes:
@@ -127,16 +129,17 @@ class Cell:
         return key_of("hits", self.index_key.hex(), query.text, scope, query.at, self.suite.k)
 
     def rerank_key(self, query: EvalQuery, hits: Sequence[Hit]) -> bytes:
-        return key_of("rerank", self._reranker_key, query.text, [(h.chunk.id, h.chunk.searchable) for h in hits])
+        return key_of("rerank", self.reranker_key, query.text, [(h.chunk.id, h.chunk.searchable) for h in hits])
 
     @functools.cached_property
-    def _reranker_key(self) -> str:
+    def reranker_key(self) -> str:
         kind = component("reranker", (self.arm.reranker or {}).get("name", ""))
         module = inspect.getmodule(kind)
         source = inspect.getsource(module) if module else ""
         # A reranker that reads neighbouring turns depends on all of them, not on the hits alone.
         around = self._chunks_key if "sequences" in inspect.signature(kind).parameters else ""
-        return key_of(self.arm.reranker, source, around, code_hash("rag/models.toml", "rag/onnx.py")).hex()
+        model = reranker_fingerprint(self.arm.reranker)
+        return key_of(self.arm.reranker, model, source, around, code_hash("rag/models.toml", "rag/onnx.py")).hex()
 
     def query_of(self, query: EvalQuery) -> Query:
         """What the retriever is asked, restricted to the query's conversation where the protocol says so."""
@@ -186,6 +189,7 @@ class Cell:
         result.chunks = self.chunks
         if self.bare_embedder is not None:
             result.fingerprint = self.bare_embedder.fingerprint
+        result.reranker_fingerprint = reranker_fingerprint(self.arm.reranker)
         packed = self.cache.get_blob(self.whole_key)
         if packed is not None:
             result.hits = unpack(packed)
@@ -199,7 +203,8 @@ class Cell:
             if not result.failed:
                 self.cache.put_blob(self.whole_key, "cell", pack(result.hits))
         result.spec = self._spec()
-        self._latency(result)
+        result.latency_ms, result.latency_from_cache = time_queries(self) if not result.failed else ([], False)
+        result.costs |= self.usage.costs()
         self.cache.commit()
         return result
 
@@ -277,53 +282,21 @@ class Cell:
             if keys[query.id] in known:
                 order = _hits(known[keys[query.id]], by_id)
             else:
+                before = tokens_read(self.reranker)
                 try:
                     order = ranked(self.reranker.rerank(self.query_of(query), heads[query.id], top))
                 except Exception as error:  # noqa: BLE001 - as above: the query fails, the run goes on
                     result.failed[query.id] = reason(error)
                     del out[query.id]
                     continue
+                finally:
+                    self.usage.add(len(heads[query.id]), before, tokens_read(self.reranker))
                 pairs += len(heads[query.id])
                 self.cache.put(keys[query.id], "rerank", [(h.chunk.id, h.score) for h in order])
             out[query.id] = _below(order, hits[query.id])
         self.cache.commit()
         result.costs |= {"pairs_reranked": pairs, "rerank_s": time.perf_counter() - started}
         return out
-
-    def _latency(self, result: CellResult) -> None:
-        """Time some queries one by one, with nothing of the query path cached: embedding, search, rerank."""
-        wanted = min(self.suite.latency_queries, len(self.queries))
-        if not wanted or result.failed:
-            return
-        reranking = [self._reranker_key, self.arm.rerank_top] if self.arm.reranker else []
-        key = key_of("latency", self.index_key.hex(), reranking, self.suite.k, wanted, self.suite.seed, machine())
-        cached = self.cache.get(key)
-        if cached is not None:
-            result.latency_ms, result.latency_from_cache = cached["ms"], True
-            return
-        bare, cached_embedder = self.bare_embedder, self.embedder
-        retriever = self.retriever(_QueriesUncached(bare, cached_embedder) if bare and cached_embedder else None)
-        retriever.index(self.chunks)
-        picks = random.Random(self.suite.seed).sample(self.queries, min(len(self.queries), wanted + _WARM_UP))  # noqa: S311 - a sample, no secret
-        times = []
-        for query in picks:
-            asked = self.query_of(query)
-            started = time.perf_counter()
-            hits = retriever.retrieve(asked, self.suite.k)
-            if self.reranker is not None:
-                self.reranker.rerank(asked, hits[: self.arm.rerank_top], self.arm.rerank_top)
-            times.append((time.perf_counter() - started) * 1e3)
-        result.latency_ms = times[-wanted:]
-        self.cache.put(key, "latency", {"ms": result.latency_ms})
-
-
-class _QueriesUncached:
-    """Documents from the cache, queries from the model: what a live system has."""
-
-    def __init__(self, bare: Embedder, cached: CachedEmbedder) -> None:
-        self._bare, self._cached = bare, cached
-        self.dim, self.fingerprint, self.languages = bare.dim, bare.fingerprint, bare.languages
-        self.embed_documents, self.embed_queries = cached.embed_documents, bare.embed_queries
 
 
 def reason(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from smartmem.errors import Unmeasurable, needs
 from smartmem.evaluation.datasets import Dataset
 from smartmem.evaluation.documents import Corpus, build_corpus
-from smartmem.evaluation.spans import Interval, precision_omega, span_scores
+from smartmem.evaluation.spans import Interval, precision_omega, span_scores, token_scores
 from smartmem.rag.pipeline import Pipeline
 from smartmem.rag.registry import Spec
 from smartmem.rag.types import Chunk, Filter
@@ -32,8 +32,8 @@ def measure_chunkers(
     dataset: Dataset, chunkers: Mapping[str, Spec], *, budget: int = 600, retriever: Spec = "bm25", **parts: Spec
 ) -> pd.DataFrame:
     """One row a chunker and query with gold: chunker, query_id, conversation_id, language, category, recall,
-    precision, iou, redundancy, precision_omega, characters, chunks (how many the chunker made in all), cut (whether a
-    border of this chunker runs through the evidence).
+    precision, iou, redundancy, the first three in tokens too (token_recall …), precision_omega, characters, chunks (how
+    many the chunker made in all), cut (whether a border of this chunker runs through the evidence).
 
     Gold are the query's spans, or its relevant turns as a whole where it has none. `parts` (embedder=) are handed to
     the pipeline. Each query searches its own conversation only.
@@ -42,6 +42,7 @@ def measure_chunkers(
         import pandas
     corpus = build_corpus(dataset, "session")
     known = gold_spans(dataset, corpus)
+    texts = {document.id: document.text for document in corpus.documents}
     asked = [(query, known[query.id]) for query in dataset.queries if query.id in known]
     if not asked:
         raise Unmeasurable(f"{dataset.name}: no query has gold spans or relevant turns, so chunkers cannot be compared")
@@ -54,7 +55,7 @@ def measure_chunkers(
         for query, gold in asked:
             found = pipeline.retrieve(query.text, filter=Filter.where(conversation_id=query.conversation_id))
             read = _within([hit.chunk for hit in found.hits], budget)
-            score = span_scores(gold, read)
+            score, in_tokens = span_scores(gold, read), token_scores(gold, read, texts)
             rows.append(
                 {
                     "chunker": name,
@@ -66,6 +67,9 @@ def measure_chunkers(
                     "precision": score.precision,
                     "iou": score.iou,
                     "redundancy": score.redundancy,
+                    "token_recall": in_tokens.recall,
+                    "token_precision": in_tokens.precision,
+                    "token_iou": in_tokens.iou,
                     "precision_omega": precision_omega(gold, whole),
                     "characters": sum(end - start for spans in read.values() for start, end in spans),
                     "chunks": sum(map(len, whole.values())),

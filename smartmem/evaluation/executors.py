@@ -13,6 +13,7 @@ from typing import Any
 from smartmem.errors import ConfigError, MissingExtra
 from smartmem.evaluation.cache import StageCache, key_of
 from smartmem.evaluation.cell import Cell, CellResult, reason
+from smartmem.evaluation.inputs import peak_memory_mb
 from smartmem.evaluation.suite import Suite, make_suite
 
 _CONNECT_S = 10.0
@@ -31,7 +32,7 @@ def groups_of(suite: Suite) -> list[Group]:
 
 
 def run_groups(suite: Suite, resume: bool, advance: Advance) -> tuple[list[CellResult], dict[str, int]]:
-    """All cells in the suite's order, and what the cache answered."""
+    """All cells in the suite's order; what the cache answered, and the largest memory of a process that ran cells."""
     groups = groups_of(suite)
     if suite.executor == "serial":
         done: Iterable[Any] = (run_group(suite.plain(), group, resume, advance) for group in groups)
@@ -41,15 +42,17 @@ def run_groups(suite: Suite, resume: bool, advance: Advance) -> tuple[list[CellR
         done = _dask(suite, groups, resume)
     cells: dict[tuple[int, int], CellResult] = {}
     counts: Counter[str] = Counter()
+    peak = 0
     for group, (results, cache) in zip(groups, done, strict=True):
         cells.update(zip(group, results, strict=True))
+        peak = max(peak, cache.pop("peak_memory_mb"))
         counts.update(cache)
         if suite.executor != "serial":
             asked = [len(cell.hits) + len(cell.failed) for cell in results]
             stages = [2 if suite.arms[a].reranker else 1 for _, a in group]
             advance(sum(count * each for count, each in zip(asked, stages, strict=True)))
     order = [(d, a) for d in range(len(suite.datasets)) for a in range(len(suite.arms))]
-    return [cells[place] for place in order], dict(counts)
+    return [cells[place] for place in order], dict(counts) | {"peak_memory_mb": peak}
 
 
 def run_group(
@@ -65,7 +68,7 @@ def run_group(
                 results.append(Cell(suite, dataset, arm, cache).run(advance or (lambda _: None)))
             except Exception as error:  # noqa: BLE001 - an arm's fault is its result; the other arms go on
                 results.append(CellResult(dataset=dataset.name, arm=arm.name, error=reason(error)))
-        return results, {"hits": cache.hits, "misses": cache.misses}
+        return results, {"hits": cache.hits, "misses": cache.misses, "peak_memory_mb": round(peak_memory_mb())}
 
 
 def _joblib(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NO_ANSWER = "no_answer"  # the category of questions that nothing should be recalled for
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatePoint:
     """At one threshold: `answered` of the questions with an answer have a relevant hit at or above it among the first
@@ -49,7 +52,7 @@ class GatingCurve:
 
 
 def gating_curve(
-    run: RunResult, arm: str, *, dataset: str | None = None, unanswerable: str = "no_answer", k: int = 5
+    run: RunResult, arm: str, *, dataset: str | None = None, unanswerable: str = NO_ANSWER, k: int = 5
 ) -> GatingCurve:
     """From a run's scores. `unanswerable` is the category of questions that nothing should be recalled for."""
     name = dataset or next(iter(run.metrics))
@@ -89,6 +92,15 @@ def gating_curve(
         answerable=int(wanted.sum()),
         unanswerable=int((~wanted).sum()),
     )
+
+
+def gating_curves(run: RunResult, dataset: str, k: int = 5) -> dict[str, GatingCurve]:
+    """The curve of every arm that ran, or none where the dataset has no questions without an answer."""
+    asked = run.per_query[run.per_query["dataset"] == dataset]
+    if not (asked["category"] == NO_ANSWER).any() or (asked["category"] == NO_ANSWER).all():
+        return {}
+    ran = [arm for arm in run.metrics[dataset] if f"{dataset}/{arm}" not in run.errors]
+    return {arm: gating_curve(run, arm, dataset=dataset, k=k) for arm in ran}
 
 
 def _relevant_score(row: pd.Series[Any], k: int) -> float:

@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import random
+import resource
+import sys
 
 from smartmem.errors import Unmeasurable
 from smartmem.evaluation.cache import key_of
@@ -75,3 +77,9 @@ def machine() -> str:
     except OSError:
         log.debug("no /proc/cpuinfo on this system; the processor is called %s", model)
     return f"{model} x{os.cpu_count()}"
+
+
+def peak_memory_mb() -> float:
+    """Highest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024

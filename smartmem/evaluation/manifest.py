@@ -7,9 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import resource
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import smartmem
 from smartmem.evaluation.cell import CellResult
 from smartmem.evaluation.datasets import Dataset, EvalQuery
-from smartmem.evaluation.inputs import machine
+from smartmem.evaluation.inputs import machine, peak_memory_mb
 from smartmem.evaluation.metrics import TIE_RULE
 from smartmem.evaluation.suite import Suite
 
@@ -78,12 +76,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def peak_memory_mb() -> float:
-    """Highest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
-
-
 def hardware() -> dict[str, Any]:
     """Processor, memory and system, without the machine's name."""
     try:
@@ -99,6 +91,18 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def usage_of(cells: Iterable[CellResult]) -> dict[str, Any]:
+    """Calls of models, texts and tokens over all cells; `tokens` leaves out the arms in `not_counted`, whose model
+    does not tell."""
+    asked = [cell for cell in cells if "model_calls" in cell.costs]
+    return {
+        "calls": int(sum(cell.costs["model_calls"] for cell in asked)),
+        "texts": int(sum(cell.costs["model_texts"] for cell in asked)),
+        "tokens": int(sum(cell.costs.get("model_tokens", 0) for cell in asked)),
+        "not_counted": sorted({cell.arm for cell in asked if "model_tokens" not in cell.costs}),
+    }
+
+
 def make_manifest(
     suite: Suite,
     datasets: Mapping[str, tuple[Dataset, list[EvalQuery]]],
@@ -109,18 +113,22 @@ def make_manifest(
     cache: Mapping[str, int],
 ) -> dict[str, Any]:
     """Everything of EVALUATION.md §4; plain values only."""
+    known = list(cells)
     return {
         "version": MANIFEST_VERSION,
         "suite": suite.plain(),
         "started_at": started.isoformat(timespec="seconds"),
         "wall_s": round(wall_s, 3),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
+        # Of this process; of the largest worker where the cells ran in others.
+        "peak_memory_mb": round(max(peak_memory_mb(), cache.get("peak_memory_mb", 0)), 1),
         "git": git_state(),
         "locks": lock_hash(),
         "versions": versions(),
         "hardware": hardware(),
         "tie_rule": TIE_RULE,
         "seed": suite.seed,
+        "seeds": {"sample": suite.seed, "bootstrap": suite.seed, "permutation": suite.seed + 1},
+        "usage": usage_of(known),
         "datasets": {
             name: {
                 "sha256": dataset.sha256,
@@ -140,13 +148,14 @@ def make_manifest(
                 "arm": cell.arm,
                 "spec": cell.spec,
                 "model_fingerprint": cell.fingerprint,
+                "reranker_fingerprint": cell.reranker_fingerprint,
                 "chunks": len(cell.chunks),
                 "error": cell.error,
                 "failed_queries": len(cell.failed),
                 "costs": {name: round(value, 3) for name, value in cell.costs.items()},
                 "latency_from_cache": cell.latency_from_cache,
             }
-            for cell in cells
+            for cell in known
         ],
-        "cache": dict(cache),
+        "cache": {name: cache.get(name, 0) for name in ("hits", "misses")},
     }

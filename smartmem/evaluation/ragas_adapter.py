@@ -24,22 +24,8 @@ import numpy as np
 from smartmem.errors import ConfigError, MissingExtra, Unmeasurable, needs
 from smartmem.evaluation.cell import reason
 from smartmem.evaluation.metrics import Outcome
+from smartmem.evaluation.samples import AnswerSample
 from smartmem.progress import track
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerSample:
-    """One question with what was retrieved and answered. `human` is a label in 0..1 of whoever read the answer."""
-
-    id: str
-    question: str = ""
-    response: str = ""
-    reference: str = ""
-    contexts: tuple[str, ...] = ()
-    reference_contexts: tuple[str, ...] = ()
-    context_ids: tuple[str, ...] = ()
-    reference_ids: tuple[str, ...] = ()
-    human: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +123,11 @@ def score_samples(
         if name not in _KINDS:
             raise ConfigError(f"unknown ragas metric {name!r}; known are: {', '.join(_KINDS)}")
         if judge is None and (_KINDS[name].llm or _KINDS[name].embeddings):
-            raise ConfigError(f"metric {name!r} asks a model: give judge=Judge(model=…, base_url=…)")
+            raise ConfigError(f"metric {name!r} asks a model: give judge=Judge(model=…, base_url=…), or --judge NAME")
         if judge is not None and _KINDS[name].embeddings and not judge.embedding_model:
-            raise ConfigError(f"metric {name!r} compares meanings: give the judge an embedding_model")
+            raise ConfigError(
+                f"metric {name!r} compares meanings: give the judge an embedding_model (--embedding-model)"
+            )
     if not samples:
         raise Unmeasurable("there is no sample to score")
     _load()

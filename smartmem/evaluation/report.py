@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from smartmem.errors import MissingExtra
+from smartmem.evaluation.gating import GatingCurve, gating_curves
 from smartmem.evaluation.metrics import Outcome
 from smartmem.evaluation.results import RunResult, write_whole
-from smartmem.evaluation.write_path import WritePath
+from smartmem.evaluation.write_path import WritePath, load_write_path, save_write_path
 from smartmem.viz import charts
 from smartmem.viz.figures import data_uri, figure, to_png
+from smartmem.viz.quality import gate_curves
 
 TEMPLATES = Path(__file__).with_name("templates")
 _WORST = 12
@@ -40,18 +42,25 @@ class Picture:
 
 
 def write_report(result: RunResult, folder: str | Path, write_path: WritePath | None = None) -> Path:
-    """Write report.html, report.md and charts/*.png into `folder` (beside the run's files); returns the HTML's path."""
+    """Write report.html, report.md and charts/*.png into `folder` (beside the run's files); returns the HTML's path.
+
+    A write path that is given is kept in the folder too, and found there when the report is written again.
+    """
     environment = _environment()
     place = Path(folder)
+    if write_path is not None:
+        save_write_path(place, write_path)
+    write_path = write_path or load_write_path(place)
     (place / "charts").mkdir(parents=True, exist_ok=True)
-    pictures = {dataset: _pictures(result, dataset) for dataset in result.metrics}
+    gates = {dataset: gating_curves(result, dataset) for dataset in result.metrics}
+    pictures = {dataset: _pictures(result, dataset, gates[dataset]) for dataset in result.metrics}
     context: dict[str, Any] = {
         "result": result,
         "suite": result.suite,
         "manifest": result.manifest,
-        "datasets": [_section(result, dataset, pictures[dataset]) for dataset in result.metrics],
+        "datasets": [_section(result, dataset, pictures[dataset], gates[dataset]) for dataset in result.metrics],
         "write_path": write_path,
-        "write_picture": _write_picture(write_path) if write_path else None,
+        "write_pictures": _write_pictures(write_path) if write_path else [],
         "failures": _failures(result),
         "errors": result.errors,
         "findings": findings(result),
@@ -61,8 +70,8 @@ def write_report(result: RunResult, folder: str | Path, write_path: WritePath | 
     for dataset, made in pictures.items():
         for picture in made:
             (place / "charts" / f"{dataset}-{picture.name}.png").write_bytes(picture.wide)
-    if context["write_picture"]:
-        (place / "charts" / "write-path.png").write_bytes(context["write_picture"].wide)
+    for picture in context["write_pictures"]:
+        (place / "charts" / f"{picture.name}.png").write_bytes(picture.wide)
     write_whole(place / "report.md", environment.get_template("report.md.j2").render(context))
     write_whole(place / "report.html", environment.get_template("report.html.j2").render(context))
     return place / "report.html"
@@ -101,7 +110,7 @@ def span(row: dict[str, Any]) -> str:
     return "" if row["lo"] is None or row["hi"] is None else f" [{row['lo']:.3f}, {row['hi']:.3f}]"
 
 
-def _section(result: RunResult, dataset: str, pictures: list[Picture]) -> dict[str, Any]:
+def _section(result: RunResult, dataset: str, pictures: list[Picture], gates: dict[str, GatingCurve]) -> dict[str, Any]:
     metric = result.suite.metrics[0]
     arms = result.metrics[dataset]
     categories: dict[str, dict[str, Any]] = {}
@@ -120,6 +129,7 @@ def _section(result: RunResult, dataset: str, pictures: list[Picture]) -> dict[s
         "pictures": pictures,
         "saturated": result.manifest["saturated"].get(dataset, {}),
         "worst": _worst(result, dataset),
+        "gates": gates,
         "cells": {cell["arm"]: cell for cell in result.manifest["cells"] if cell["dataset"] == dataset},
     }
 
@@ -164,7 +174,7 @@ def _draw(name: str, caption: str, draw: Callable[[Any], object], size: tuple[fl
     return Picture(name, caption, *images)
 
 
-def _pictures(result: RunResult, dataset: str) -> list[Picture]:
+def _pictures(result: RunResult, dataset: str, gates: dict[str, GatingCurve]) -> list[Picture]:
     metric = result.suite.metrics[0]
     arms = result.metrics[dataset]
     first = {arm: rows[metric] for arm, rows in arms.items()}
@@ -201,11 +211,17 @@ def _pictures(result: RunResult, dataset: str) -> list[Picture]:
         made.append(
             _draw("frontier", "quality and cost", lambda ax: charts.frontier(ax, points, "Quality and cost", metric))
         )
+    if gates:
+        lines = {arm: curve.points for arm, curve in gates.items()}
+        made.append(_draw("gating", "questions without an answer", lambda ax: gate_curves(ax, lines)))
     return made
 
 
-def _write_picture(path: WritePath) -> Picture:
-    return _draw("write-path", "jobs by state over time", lambda ax: charts.job_states(ax, path.series))
+def _write_pictures(path: WritePath) -> list[Picture]:
+    return [
+        _draw("write-path", "jobs by state over time", lambda ax: charts.job_states(ax, path.series)),
+        _draw("write-throughput", "throughput by state over time", lambda ax: charts.throughput(ax, path.throughput)),
+    ]
 
 
 def _environment() -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FILES = ("metrics.json", "comparisons.json", "curves.json", "latency.json", "manifest.json")
+WRITE_PATH_FILE = "write_path.json"  # written with a report that has one
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class RunResult:
         partial = place / f".per_query.{os.getpid()}.parquet"
         self.per_query.to_parquet(partial, index=False)
         partial.replace(place / "per_query.parquet")
+        (place / WRITE_PATH_FILE).unlink(missing_ok=True)  # an earlier run's
         self.folder = place
         return place
 

@@ -169,8 +169,12 @@ def make_suite(values: Mapping[str, Any], source: str = "suite") -> Suite:
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         given = first.get("input")
         shown = f" = {given!r}" if isinstance(given, str | int | float | bool) else ""
-        hint = f"; known keys are: {', '.join(Suite.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise ConfigError(f"{source}: {key}{shown}: {first['msg']}{hint if len(first['loc']) == 1 else ''}") from None
+        rooms: dict[str, type[BaseModel]] = {"arms": ArmSpec, "datasets": DatasetSpec}
+        place = rooms.get(str(first["loc"][0]), Suite) if first["loc"] else Suite
+        what = f"unknown key; known are: {', '.join(place.model_fields)}"
+        raise ConfigError(
+            f"{source}: {key}{shown}: {what if first['type'] == 'extra_forbidden' else first['msg']}"
+        ) from None
 
 
 def narrowed(suite: Suite, arms: Iterable[str]) -> Suite:

@@ -5,24 +5,30 @@ Takes frames as the tables have them (`memory_job_events`), so that a live site 
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartmem.errors import Unmeasurable, needs
+from smartmem.errors import DataError, Unmeasurable, needs
+from smartmem.evaluation.results import WRITE_PATH_FILE, write_whole
 from smartmem.types import JobStatus
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _POINTS = 200
+_STRETCHES = 40
 _PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WritePath:
-    """Figures of one stretch of work. Times in seconds, percentiles by name (`p50` …), `series` for the area chart."""
+    """Figures of one stretch of work. Times in seconds, percentiles by name (`p50` …). `series`: how many jobs were in
+    each state at each moment; `throughput`: how many a second came into it (`seconds`: the middle of each stretch)."""
 
     jobs: int
     by_state: dict[str, int]
@@ -34,6 +40,7 @@ class WritePath:
     job_latency_s: dict[str, float]
     message_to_memory_s: dict[str, float]
     series: dict[str, list[float]]
+    throughput: dict[str, list[float]]
 
 
 def write_path(events: pd.DataFrame, messages: pd.DataFrame | None = None) -> WritePath:
@@ -76,6 +83,7 @@ def write_path(events: pd.DataFrame, messages: pd.DataFrame | None = None) -> Wr
         job_latency_s=_percentiles(np.array([done[job] - born[job] for job in done])),
         message_to_memory_s=_percentiles(waited if waited is not None else np.array([])),
         series=_series(jobs, status, at - start),
+        throughput=_throughput(status, at - start),
     )
 
 
@@ -116,3 +124,32 @@ def _series(
             if state != "seconds":
                 out[state].append(float(counts.get(state, 0)))
     return out
+
+
+def _throughput(
+    status: np.ndarray[Any, Any], at: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> dict[str, list[float]]:
+    """Changes into each state a second over 40 equal stretches; a state that nothing came into is left out."""
+    edges = np.linspace(0.0, float(at.max()) or 1.0, _STRETCHES + 1)
+    out = {"seconds": ((edges[:-1] + edges[1:]) / 2).tolist()}
+    for state in JobStatus:
+        counts = np.histogram(at[status == str(state)], bins=edges)[0]
+        if counts.any():
+            out[str(state)] = (counts / (edges[1] - edges[0])).tolist()
+    return out
+
+
+def save_write_path(folder: Path, found: WritePath) -> None:
+    """Keep the figures beside a run's, so that its report can be written again."""
+    write_whole(folder / WRITE_PATH_FILE, json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+
+
+def load_write_path(folder: Path) -> WritePath | None:
+    """What `save_write_path` kept in a run's folder, if anything."""
+    file = folder / WRITE_PATH_FILE
+    if not file.is_file():
+        return None
+    try:
+        return WritePath(**json.loads(file.read_text("utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise DataError(f"{file}: {error}; delete it, or name the database again with --write-path") from None

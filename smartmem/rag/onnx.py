@@ -21,7 +21,7 @@ from smartmem.rag.protocols import Vectors
 
 
 class Encoder:
-    """A tokenizer and a session. Safe to share between threads: runs keep no state."""
+    """A tokenizer and a session. Safe to share between threads: runs keep no state but the count of tokens read."""
 
     def __init__(self, files: ModelFiles, *, max_length: int, threads: int | None = None) -> None:
         try:
@@ -41,30 +41,35 @@ class Encoder:
             raise ModelError(f"model {files.name!r} in {files.folder} cannot be loaded: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length=max_length)
+        self.tokens_read = 0
         self._inputs = {i.name for i in self._session.get_inputs()}
         self.threads = threads or _cores()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="onnx") if self.threads > 1 else None
 
     def hidden(self, text: str) -> Vectors:
         """The last hidden states of one text: (tokens, dim)."""
-        return self._run(self._tokenizer.encode(text))
+        return self._run(self._counted([self._tokenizer.encode(text)])[0])
 
     def hidden_many(self, texts: Sequence[str]) -> Iterator[Vectors]:
         """The same for many, in their order."""
-        return self._map(self._tokenizer.encode_batch(list(texts)))
+        return self._map(self._counted(self._tokenizer.encode_batch(list(texts))))
 
     def pair_scores(self, query: str, texts: Sequence[str]) -> Generator[float]:
         """A cross-encoder's logit for each (query, text), in their order, as they become ready.
 
         Closing the generator cancels what was not begun.
         """
-        results = self._map(self._tokenizer.encode_batch([(query, text) for text in texts]))
+        results = self._map(self._counted(self._tokenizer.encode_batch([(query, text) for text in texts])))
         try:
             for logits in results:
                 yield float(logits[0])
         finally:
             if isinstance(results, Generator):
                 results.close()
+
+    def _counted(self, encoded: list[Any]) -> list[Any]:
+        self.tokens_read += sum(len(one.ids) for one in encoded)
+        return encoded
 
     def _map(self, encoded: Sequence[Any]) -> Iterator[Vectors]:
         if self._pool is None or len(encoded) == 1:

@@ -9,6 +9,7 @@ from smartmem.viz.charts import (
     memory_timeline,
     metric_bars,
     recall_curves,
+    throughput,
     win_loss,
 )
 from smartmem.viz.figures import data_uri, figure, label, labels, to_png
@@ -31,6 +32,7 @@ __all__ = [
     "memory_timeline",
     "metric_bars",
     "recall_curves",
+    "throughput",
     "to_png",
     "win_loss",
 ]

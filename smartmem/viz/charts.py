@@ -244,6 +244,15 @@ def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jo
     return ax
 
 
+def throughput(ax: Axes, rates: Mapping[str, Sequence[float]], title: str = "Changes of state") -> Axes:
+    """`{"seconds": […], state: [changes into it a second, …]}` as one line a state."""
+    for state in (state for state in STATE_COLOURS if state in rates):
+        ax.plot(rates["seconds"], rates[state], label=state, color=STATE_COLOURS[state], lw=1.6)
+    ax.set(title=title, xlabel="seconds", ylabel="changes a second", ylim=(0, None))
+    _legend(ax)
+    return ax
+
+
 def memory_timeline(ax: Axes, items: Sequence[Row], title: str = "Memories over time") -> Axes:
     """`{"label", "start", "end" (None: still valid), "type", "status"}` with datetimes; one bar a memory."""
     with needs("eval"):

@@ -42,9 +42,9 @@ def gate_curves(ax: Axes, curves: Mapping[str, Sequence[Any]], title: str = "Ans
             [point.silent for point in points], [point.answered for point in points],
             color=palette[index % len(palette)], ls=line, label=arm, drawstyle="steps-post",
         )  # fmt: skip
-    ax.plot([0, 1], [1, 0], color="#999999", lw=1, ls=":", label="a gate by dice, were everything found")
+    ax.plot([0, 1], [1, 0], color="#999999", lw=1, ls=":", label="by dice, all found")
     ax.set(xlim=(0, 1), ylim=(0, 1.02), title=title)
-    ax.set(xlabel="silent: share of questions without an answer that bring nothing back")
+    ax.set(xlabel="silent: share of those without an answer")
     ax.set(ylabel="answered: share with a relevant hit")
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper right", fontsize=7)
     return ax

@@ -20,4 +20,4 @@ def test_each_arm_is_a_line_beside_the_dice() -> None:
     points = [SimpleNamespace(silent=0.0, answered=0.9), SimpleNamespace(silent=1.0, answered=0.0)]
     with figure() as (_, ax):
         gate_curves(ax, {"a": points, "b": points})
-        assert [line.get_label() for line in ax.get_lines()] == ["a", "b", "a gate by dice, were everything found"]
+        assert [line.get_label() for line in ax.get_lines()] == ["a", "b", "by dice, all found"]

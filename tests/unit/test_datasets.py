@@ -36,7 +36,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_row_of_the_specification_is_registered() -> None:
     assert set(list_datasets()) == {
         "smartmem-tiny", "locomo", "locomo-corrected", "madial-zh", "madial-en", "longmemeval-s", "longmemeval-m",
-        "longmemeval-oracle", "realtalk", "beam", "jsonl",
+        "longmemeval-oracle", "realtalk", "beam", "jsonl", "smartmem-web",
     }  # fmt: skip
     for entry in list_datasets().values():
         assert entry.licence

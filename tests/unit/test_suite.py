@@ -64,8 +64,12 @@ def test_the_command_line_narrows_a_suite(file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('name = "s"', 'name = "s"\ncolour = 1', "colour = 1: Extra inputs.*known keys are: name"),
-        ('[[arms]]\nname = "b"', '[[arms]]\nrerank = 3\nname = "b"', r"arms.1.rerank = 3"),
+        ('name = "s"', 'name = "s"\ncolour = 1', "colour = 1: unknown key; known are: name"),
+        (
+            '[[arms]]\nname = "b"',
+            '[[arms]]\nrerank = 3\nname = "b"',
+            r"arms.1.rerank = 3: unknown key; known are: name, chunker",
+        ),
         ('baseline = "a"', 'baseline = "z"', "baseline 'z' is not an arm; arms are: a, b"),
         ('name = "b"', 'name = "a"', "arm 'a' stands twice"),
         ('"ndcg@10"', '"ndcg@500"', "deeper than k = 100"),

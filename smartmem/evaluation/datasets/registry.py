@@ -20,10 +20,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import smartmem
 from smartmem.errors import ChecksumMismatch, ConfigError, DataError, MissingExtra
 from smartmem.evaluation.datasets import assistants, loaders
+from smartmem.evaluation.datasets.pages import pages
 from smartmem.evaluation.datasets.records import Dataset, require_unique_ids
 
 ENV_FOLDER = "SMARTMEM_BENCHMARKS"
 ENV_REGISTRY = "SMARTMEM_REGISTRY"
+_READ = (".json", ".jsonl", ".md", ".toml")
 _LOADERS: dict[str, loaders.Loader] = {
     "locomo": loaders.locomo,
     "locomo-corrected": loaders.locomo_corrected,
@@ -33,6 +35,7 @@ _LOADERS: dict[str, loaders.Loader] = {
     "longmemeval": assistants.longmemeval,
     "madial": assistants.madial,
     "beam": assistants.beam,
+    "pages": pages,
 }
 
 
@@ -240,7 +243,7 @@ def check(path: Path, expected: str) -> bool:
 def file_sha256(path: Path) -> str:
     """Of a file, or of all files below a folder with their relative names."""
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*.json*") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if _is_read(p))
     for file in files:
         if path.is_dir():
             digest.update(file.relative_to(path).as_posix().encode())
@@ -248,6 +251,11 @@ def file_sha256(path: Path) -> str:
             while block := handle.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a file of a folder holds data; what is written about it may change."""
+    return path.is_file() and path.suffix in _READ and path.name != "README.md"
 
 
 def load_dataset(name: str, path: str | Path | None = None, *, limit: int | None = None) -> Dataset:

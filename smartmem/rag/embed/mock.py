@@ -17,6 +17,8 @@ from smartmem.rag.registry import register
 class MockEmbedder:
     """Each text becomes a random unit vector seeded by its SHA-256: the same everywhere, near only to itself."""
 
+    tokens_read = 0  # it reads none
+
     def __init__(self, dim: int = 64) -> None:
         if dim < 2:
             raise ConfigError(f"mock embedder: dim = {dim}; use 2 or more")

@@ -43,6 +43,11 @@ class OnnxEmbedder:
         prefixes = f"{self._query_prefix}|{self._document_prefix}"
         self.fingerprint = f"onnx:{model}:{files.version}:{self._pooling}:{length}:{prefixes}"
 
+    @property
+    def tokens_read(self) -> int:
+        """Tokens that the model has read so far."""
+        return self._encoder.tokens_read
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         return self._embed([self._document_prefix + text for text in texts])
 

@@ -45,6 +45,7 @@ class OpenAIEmbedder:
         )
         self._errors: Any = openai
         self._model, self.dim, self._batch = model, dim, batch
+        self.tokens_read = 0
         self._extra = {"dimensions": dim} if send_dim else {}
         self._query_prefix, self._document_prefix = query_prefix, document_prefix
         self.languages: tuple[str, ...] = ()
@@ -77,6 +78,8 @@ class OpenAIEmbedder:
             raise TransientModelError(f"embedding endpoint, model {self._model!r}: {error}; try again later") from error
         except self._errors.OpenAIError as error:
             raise ModelError(f"embedding endpoint, model {self._model!r}: {error}") from error
+        # Not every server says what it read.
+        self.tokens_read += getattr(getattr(answer, "usage", None), "total_tokens", 0) or 0
         rows = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
         if len(rows) != len(texts) or any(len(row) != self.dim for row in rows):
             sizes = sorted({len(row) for row in rows})

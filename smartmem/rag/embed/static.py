@@ -37,12 +37,14 @@ class StaticEmbedder:
         self._unknown = {self._tokenizer.token_to_id(token) for token in ("[UNK]", "<unk>")} - {None}
         self.dim = int(self._table.shape[1])
         self.languages = files.entry.languages
+        self.tokens_read = 0
         self.fingerprint = f"static:{model}:{files.version}:{max_length}"
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return empty(self.dim)
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        self.tokens_read += sum(len(e.ids) for e in encoded)
         rows = [[i for i in e.ids if i not in self._unknown] for e in encoded]
         sums = np.zeros((len(texts), self.dim), dtype=np.float32)
         some = [n for n, ids in enumerate(rows) if ids]

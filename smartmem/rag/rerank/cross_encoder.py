@@ -56,6 +56,11 @@ class CrossEncoderReranker:
         self._sequences = sequences
         self.fingerprint = f"cross-encoder:{model}:{files.version}"
 
+    @property
+    def tokens_read(self) -> int:
+        """Tokens that the model has read so far."""
+        return self._encoder.tokens_read
+
     def rerank(self, query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
         started = time.perf_counter()
         head = hits[: self._candidates]

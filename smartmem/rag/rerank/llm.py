@@ -41,6 +41,7 @@ class LlmReranker:
             )
         self._model: ChatModel = OpenAIChat(**model) if isinstance(model, Mapping) else model
         self._candidates, self._max_chars = candidates, max_chars
+        self.tokens_read = 0
 
     def rerank(self, query: Query, hits: Sequence[Hit], k: int) -> list[Hit]:
         head = hits[: self._candidates]
@@ -55,7 +56,9 @@ class LlmReranker:
             schema=_Ranking.model_json_schema(),
             schema_name="ranking",
         )
-        ranking = parse(self._model.complete(request), _Ranking)[0].ranking
+        answer = self._model.complete(request)
+        self.tokens_read += answer.usage.prompt_tokens + answer.usage.completion_tokens
+        ranking = parse(answer, _Ranking)[0].ranking
         invented = [n for n in ranking if not 1 <= n <= len(head)]
         if invented:
             raise MalformedOutput(f"model {self._model.name}: passage {invented[0]} of {len(head)} is invented")
