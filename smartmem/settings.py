@@ -130,6 +130,7 @@ class WebRagSettings(_Section):
 
     enabled: bool = True
     rewriter: Literal["rules", "llm"] = "rules"
+    model: dict[str, Any] = Field({}, description='of rewriter "llm": { model = "…", base_url = "…" }')
     sub_queries: int = Field(3, ge=1, le=3)
     results: int = Field(8, ge=1, le=20, description="results asked for each sub-query")
     pages: int = Field(8, ge=1, description="pages fetched for a question")

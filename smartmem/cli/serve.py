@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smartmem.cli.common import Database, SettingsFile, UserId, workbench
-from smartmem.errors import needs
+from smartmem.errors import MissingExtra, needs
+
+if TYPE_CHECKING:
+    from smartmem.web import WebTools
+    from smartmem.workbench import Workbench
 
 app = typer.Typer(no_args_is_help=True, help="Serve the memories: a REST service, or an MCP server for one user.")
 
@@ -42,16 +47,34 @@ def rest(
 
 
 @app.command()
-def mcp(user: UserId, database: Database = None, settings: SettingsFile = None) -> None:
+def mcp(
+    user: UserId,
+    web: Annotated[bool, typer.Option("--web/--no-web", help="offer the web tools that the settings switch on")] = True,
+    database: Database = None,
+    settings: SettingsFile = None,
+) -> None:
     """Serve one user's memories as MCP tools over stdin and stdout, for an assistant that starts this command.
 
-    No tool takes a user: the assistant reaches this user's memories and nobody else's.
+    No tool takes a user: the assistant reaches this user's memories and nobody else's. An assistant that both knows
+    the user and reads the web can be talked into telling a page what it knows: --no-web where that matters more.
 
     \b
-    Example:
+    Examples:
       smartmem serve mcp --user 1
+      smartmem serve mcp --user 1 --no-web
     """
     from smartmem.serve.mcp import serve
 
     with workbench(database, settings) as bench:
-        serve(bench, user)
+        serve(bench, user, _web_tools(bench) if web else None)
+
+
+def _web_tools(bench: Workbench) -> WebTools | None:
+    """Memories are worth serving without the web, so a missing extra is a line on stderr here."""
+    from smartmem.workbench.web import web_tools
+
+    try:
+        return web_tools(bench.settings.web, lambda: bench.embedder)
+    except MissingExtra as error:
+        logging.getLogger(__name__).warning("the web tools are not offered: %s", error)
+        return None

@@ -21,6 +21,7 @@ Recency = Annotated[int | None, typer.Option("--recency-days", min=1, help="only
 
 
 def _tools(settings: Any) -> WebTools:
+    """The tools without stage 2's model, which only `ask` needs."""
     from smartmem.settings import Settings
     from smartmem.web import WebTools
 
@@ -91,9 +92,14 @@ def ask(
     Example:
       smartmem web ask "What does a new residence permit cost?" -k 3
     """
+    from smartmem.rag.registry import create
+    from smartmem.settings import Settings
     from smartmem.web import as_json
+    from smartmem.workbench.web import web_tools
 
-    answer = _tools(settings).ask(question, session, k, domain or (), recency_days)
+    known = Settings.load(settings)
+    tools = web_tools(known.web, lambda: create("embedder", known.embedder))
+    answer = tools.ask(question, session, k, domain or (), recency_days)
     if json:
         print_json(as_json(answer))
     else:

@@ -73,7 +73,8 @@ class StageComparison:
         return float(np.quantile(self._values(arm, "latency_ms"), share))
 
     def table(self) -> list[dict[str, Any]]:
-        """One row an arm: means, p50 and p95 of the latency, and the characters handed over (what a model reads)."""
+        """One row an arm: means, p50 and p95 of the latency, the characters handed over (what a model reads), and how many
+        questions were answered from snippets (stage 2 falls back to them)."""
         rows = {metric: self.rows(metric) for metric in METRICS[:3]}
         return [
             {
@@ -82,7 +83,7 @@ class StageComparison:
                 "p50_ms": self.latency(arm, 0.5),
                 "p95_ms": self.latency(arm, 0.95),
                 "characters": statistics.fmean(o.characters for o in outcomes),
-                "fell_back": sum(o.stage == 1 for o in outcomes),
+                "from_snippets": sum(o.stage == 1 for o in outcomes),
                 "questions": len(outcomes),
             }
             for arm, outcomes in self.outcomes.items()

@@ -21,6 +21,8 @@ from mcp import Client, StdioServerParameters
 from smartmem.errors import ConfigError, StoreUnavailable
 from smartmem.serve import mcp, rest
 from smartmem.serve.keys import Keys
+from smartmem.web import WebTools, tool_schemas
+from smartmem.web.local import LocalWeb
 from smartmem.workbench import Workbench
 from tests.support.cli import Cli
 from tests.support.net import free_port, poll
@@ -282,3 +284,90 @@ def test_the_tools(bench: Workbench) -> None:
             assert wrong.is_error
 
     asyncio.run(talk())
+
+
+# --- the web beside the memories ------------------------------------------------------------------------------------
+
+
+def web_tools(web: LocalWeb, **flags: bool) -> WebTools:
+    """The local web's tools; a flag that is not given is on."""
+    parts = {name: flags.get(name, True) for name in ("search", "fetch", "rag")}
+    return WebTools(
+        search=web.search("tavily") if parts["search"] else None,
+        fetcher=web.fetcher() if parts["fetch"] else None,
+        rag=web.rag("tavily") if parts["rag"] else None,
+    )
+
+
+def test_the_web_tools_are_offered_and_answer(bench: Workbench) -> None:
+    async def talk(web: LocalWeb) -> None:
+        async with Client(mcp.server(bench, 1, web_tools(web))) as client:
+
+            async def call(name: str, **arguments: Any) -> dict[str, Any]:
+                answer = await client.call_tool(name, arguments)
+                assert not answer.is_error, answer
+                assert answer.structured_content is not None
+                return dict(answer.structured_content)
+
+            listed = {tool.name: tool for tool in (await client.list_tools()).tools}
+            for schema in tool_schemas():
+                tool = listed[schema["name"]]
+                assert tool.description == schema["description"]
+                theirs = tool.input_schema["properties"]
+                assert theirs.keys() == schema["input_schema"]["properties"].keys()
+                assert tool.input_schema.get("required") == schema["input_schema"].get("required")
+                assert all(field["description"] for field in theirs.values())
+                assert "session_id" not in theirs
+            found = await call("web_search", query="居住证 补办", top_k=2, domain_allow=["qingyun.gov.test"])
+            assert found["ok"]
+            assert len(found["results"]) <= 2
+            assert "data" in found["notice"]
+            page = await call("web_fetch", url="http://qingyun-metro.test/lines/7", max_chars=50)
+            assert len(page["page"]["text"]) <= 50
+            answer = await call("web_rag_search", question="居住证遗失补办要花多少钱？", top_k=3)
+            assert answer["stage"] == 2
+            assert answer["answer_evidence"]
+            refused = await call("web_fetch", url="http://127.0.0.1:22/")
+            assert (refused["ok"], refused["observation"]["kind"]) == (False, "blocked_address")
+
+    with LocalWeb() as web:
+        asyncio.run(talk(web))
+
+
+def test_two_servers_are_two_sessions(bench: Workbench) -> None:
+    async def ask(tools: WebTools) -> None:
+        async with Client(mcp.server(bench, 1, tools)) as client:
+            await client.call_tool("web_rag_search", {"question": "居住证遗失补办要花多少钱？"})
+
+    with LocalWeb() as web:
+        rag = web.rag("tavily")
+        for _ in range(2):
+            asyncio.run(ask(WebTools(rag=rag)))
+        assert len(rag.index.sessions()) == 2
+
+
+def test_a_web_tool_that_is_switched_off_is_not_offered(bench: Workbench) -> None:
+    async def names(tools: WebTools | None) -> set[str]:
+        async with Client(mcp.server(bench, 1, tools)) as client:
+            return {tool.name for tool in (await client.list_tools()).tools if tool.name.startswith("web_")}
+
+    with LocalWeb() as web:
+        assert asyncio.run(names(web_tools(web, fetch=False))) == {"web_search", "web_rag_search"}
+        assert asyncio.run(names(web_tools(web, search=False, fetch=False, rag=False))) == set()
+    assert asyncio.run(names(None)) == set()
+
+
+@pytest.mark.parametrize("words", [(), ("--no-web",)])
+def test_the_command_offers_the_web(tmp_path: Path, words: tuple[str, ...]) -> None:
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        args=["-c", "from smartmem.cli.app import main; main()", "serve", "mcp", "--user", "1", *words],
+        env=environment(tmp_path, SMARTMEM_WEB__FETCH__ENABLED="false"),
+        cwd=tmp_path,
+    )
+
+    async def names() -> set[str]:
+        async with Client(parameters, read_timeout_seconds=60) as client:
+            return {tool.name for tool in (await client.list_tools()).tools if tool.name.startswith("web_")}
+
+    assert asyncio.run(names()) == (set() if words else {"web_search", "web_rag_search"})

@@ -61,7 +61,7 @@ def test_stage_two_beats_the_snippets_by_twenty_points(web: LocalWeb, questions:
     for metric in METRICS:
         assert all(row["lo"] <= row["mean"] <= row["hi"] for row in rows[metric].values())
     assert found.latency("pages", 0.5) <= found.latency("pages", 0.95)
-    assert [(row["arm"], row["fell_back"]) for row in found.table()] == [("snippets", len(questions)), ("pages", 0)]
+    assert [(row["arm"], row["from_snippets"]) for row in found.table()] == [("snippets", len(questions)), ("pages", 0)]
     assert rag.index.sessions() == []
 
 

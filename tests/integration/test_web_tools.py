@@ -137,6 +137,9 @@ def test_a_model_that_is_wanted_must_be_given(web: LocalWeb) -> None:
     settings = WebSettings(rag=WebSettings().rag.model_copy(update={"rewriter": "llm"}))
     with pytest.raises(ConfigError, match="language model"):
         WebTools.from_settings(settings)
+    odd = settings.rag.model_copy(update={"model": {"model": "m", "base_url": "http://127.0.0.1:9/v1", "colour": 1}})
+    with pytest.raises(ConfigError, match=r"web\.rag\.model: .*colour"):
+        WebTools.from_settings(settings.model_copy(update={"rag": odd}))
     made = WebTools.from_settings(
         settings.model_copy(update={"search": web.search_settings("tavily"), "fetch": web.fetch_settings()}),
         model=ScriptedChat({"queries": ["居住证 工本费"]}),
