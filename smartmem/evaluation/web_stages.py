@@ -73,8 +73,9 @@ class StageComparison:
         return float(np.quantile(self._values(arm, "latency_ms"), share))
 
     def table(self) -> list[dict[str, Any]]:
-        """One row an arm: means, p50 and p95 of the latency, the characters handed over (what a model reads), and how many
-        questions were answered from snippets (stage 2 falls back to them)."""
+        """One row an arm: means, p50 and p95 of the latency, the characters handed over (what a model reads), and how
+        many questions were answered from snippets, which stage 2 falls back to.
+        """
         rows = {metric: self.rows(metric) for metric in METRICS[:3]}
         return [
             {
