@@ -1,18 +1,27 @@
 """How fast the evaluation bench is. Run it by hand; needs the benchmark data and the models on this machine:
 
-    python benchmarks/evaluation.py [--queries N] [--json FILE] [--only sweep|metrics]
+    python benchmarks/evaluation.py [--quick] [--queries N] [--json FILE] [--only sweep|metrics] [--ranx PYTHON]
 
 sweep    12 arms over LoCoMo with nothing cached, and again with everything cached: minutes, ratio, peak memory
-metrics  2,000 queries x 12 arms: all metrics with statistics, against ir_measures on the same rankings
+metrics  2,000 queries x 12 arms: all metrics with statistics, against ir_measures and ranx on the same rankings
+
+ranx asks for other versions of numpy than we do, so it runs in an environment of its own, named by its Python:
+
+    python -m venv /tmp/ranx && /tmp/ranx/bin/pip install ranx
+    python benchmarks/evaluation.py --ranx /tmp/ranx/bin/python
+
+--quick: 200 of LoCoMo's questions and 4 arms, 500 queries of made-up rankings; to see that it works, not to quote.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +51,29 @@ ARMS: list[dict[str, Any]] = [
 ]
 
 
-def sweep(queries: int | None) -> dict[str, float]:
+RANX_METRICS = ("ndcg@10", "recall@5", "recall@10", "precision@5", "mrr", "map")
+# Numba compiles on the first call, which is no part of the comparison.
+RANX = """
+import json, sys, time
+from ranx import Qrels, Run, evaluate
+given = json.load(open(sys.argv[1]))
+evaluate(Qrels(given["qrels"]), Run(given["runs"][0]), given["metrics"])
+started = time.perf_counter()
+qrels = Qrels(given["qrels"])
+means = []
+for run in given["runs"]:
+    means.append({k: float(v) for k, v in evaluate(qrels, Run(run), given["metrics"]).items()})
+print(json.dumps({"seconds": time.perf_counter() - started, "means": means}))
+"""
+
+
+def sweep(queries: int | None, arms: int = len(ARMS)) -> dict[str, float]:
     """The same suite twice on an empty cache folder."""
     with tempfile.TemporaryDirectory() as folder:
         suite = make_suite(
             {
-                "name": "sweep", "baseline": "bm25", "metrics": METRICS, "arms": ARMS, "datasets": [{"name": "locomo"}],
-                "limit_queries": queries, "latency_queries": 0, "cache": folder,
+                "name": "sweep", "baseline": "bm25", "metrics": METRICS, "arms": ARMS[:arms],
+                "datasets": [{"name": "locomo"}], "limit_queries": queries, "latency_queries": 0, "cache": folder,
             }
         )  # fmt: skip
         times = []
@@ -61,8 +86,8 @@ def sweep(queries: int | None) -> dict[str, float]:
     return {"cold_s": times[0], "warm_s": times[1], "ratio": times[0] / times[1], "peak_memory_mb": peak_memory_mb()}
 
 
-def metrics(queries: int = 2000, arms: int = 12, depth: int = 100) -> dict[str, float]:
-    """Made-up rankings; scoring, intervals and tests of ours against the scores alone of ir_measures."""
+def metrics(queries: int = 2000, arms: int = 12, depth: int = 100, ranx: str | None = None) -> dict[str, float]:
+    """Made-up rankings; scoring, intervals and tests of ours against the scores alone of ir_measures and ranx."""
     import ir_measures
 
     rng = np.random.default_rng(1)
@@ -76,8 +101,12 @@ def metrics(queries: int = 2000, arms: int = 12, depth: int = 100) -> dict[str, 
     started = time.perf_counter()
     tables = []
     for run in runs:
-        orders = {q: rank(scores) for q, scores in run.items()}
-        tables.append(np.array([[m.score(orders[q], qrels[q]) for m in parsed] for q in qrels]))
+        table = np.empty((len(run), len(parsed)))
+        for row, (query, scores) in enumerate(run.items()):
+            gold = qrels[query]
+            ranks = [place for place, unit in enumerate(rank(scores), start=1) if unit in gold]
+            table[row] = [metric.of_ranks(ranks, len(gold)) for metric in parsed]
+        tables.append(table)
     scored = time.perf_counter() - started
     resampler = Resampler([f"c{i % 10}" for i in range(queries)], [f"k{i % 5}" for i in range(queries)])
     p_values = []
@@ -94,7 +123,26 @@ def metrics(queries: int = 2000, arms: int = 12, depth: int = 100) -> dict[str, 
         for column, measure in enumerate(measures):
             if abs(theirs[measure] - table[:, column].mean()) > 1e-9:
                 sys.exit(f"{measure} differs from {METRICS[column]}")
-    return {"scores_s": scored, "with_statistics_s": whole, "ir_measures_s": time.perf_counter() - started}
+    peers = {"ir_measures_s": time.perf_counter() - started}
+    if ranx:
+        peers["ranx_s"] = _ranx(ranx, qrels, runs, [table.mean(axis=0) for table in tables])
+    return {"scores_s": scored, "with_statistics_s": whole} | peers
+
+
+def _ranx(python: str, qrels: Any, runs: Any, means: Sequence[Any]) -> float:
+    """Seconds that ranx takes for the same means (compiled before, reading the JSON left out)."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "given.json"
+        file.write_text(json.dumps({"metrics": RANX_METRICS, "qrels": qrels, "runs": runs}), "utf-8")
+        done = subprocess.run([python, "-c", RANX, str(file)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{python} cannot run ranx: {done.stderr[-500:]}")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    for theirs, ours in zip(found["means"], means, strict=True):
+        for name, value in zip(RANX_METRICS, ours, strict=True):
+            if abs(theirs[name] - value) > 1e-9:
+                sys.exit(f"ranx: {name} is {theirs[name]}, ours {value}")
+    return float(found["seconds"])
 
 
 def main() -> None:
@@ -102,12 +150,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, help="a sample of LoCoMo's 1,986 questions")
     parser.add_argument("--only", choices=("sweep", "metrics"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--ranx", metavar="PYTHON", help="a Python that has ranx")
+    parser.add_argument("--quick", action="store_true", help="a small part of everything")
     given = parser.parse_args()
     figures: dict[str, dict[str, float]] = {}
     if given.only in (None, "metrics"):
-        figures["metrics"] = metrics()
+        figures["metrics"] = metrics(500 if given.quick else 2000, ranx=given.ranx)
     if given.only in (None, "sweep"):
-        figures["sweep"] = sweep(given.queries)
+        figures["sweep"] = sweep(200 if given.quick else given.queries, 4 if given.quick else len(ARMS))
     for part, row in figures.items():
         print(part, "  ".join(f"{name} {value:,.2f}" for name, value in row.items()))
     if given.json:

@@ -32,7 +32,8 @@ parts.add_to(app)
 SuiteFile = Annotated[Path, typer.Argument(help="a suite, e.g. eval/suites/tiny.toml")]
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="only this arm; may be given several times")]
 LimitQueries = Annotated[
-    int | None, typer.Option("--limit-queries", min=1, help="only so many queries of each dataset, spread evenly")
+    int | None,
+    typer.Option("--limit-queries", min=1, help="a sample of so many queries of each dataset"),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="compute everything anew, whatever the cache holds")]
 WritePathUrl = Annotated[

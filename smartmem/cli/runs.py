@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from smartmem.cli.common import NOT_PASSED, AsJson, print_json, print_table, say
+from smartmem.errors import ConfigError
 
 RunFolder = Annotated[Path, typer.Argument(help="the folder of a finished run, e.g. eval/reports/tiny")]
 
@@ -60,8 +61,9 @@ def compare(
     if json:
         print_json([dataclasses.asdict(change) for change in changes])
         return
+    won = sum(change.change > 0 for change in changes)
     print_table(
-        f"{second} against {first}: {len(changes)} queries differ",
+        f"{second} against {first}: {won} won, {len(changes) - won} lost",
         ["query", "category", first, second, "change", "text"],
         [(c.query_id, c.category, c.a, c.b, c.change, c.text) for c in changes[:limit]],
     )
@@ -130,7 +132,10 @@ def show(
     run: RunFolder,
     query: Annotated[str | None, typer.Option("--query", help="a query's id")] = None,
     arm: Annotated[str | None, typer.Option("--arm", help="only this arm")] = None,
-    worst: Annotated[int, typer.Option("--worst", min=1, help="without --query: so many of the worst queries")] = 10,
+    worst: Annotated[
+        int,
+        typer.Option("--worst", min=1, help="so many queries that --arm, or even the best arm, answers worst"),
+    ] = 10,
     json: AsJson = False,
 ) -> None:
     """Look into one query of a run: gold, ranks and hits in every arm; or list the worst queries.
@@ -163,9 +168,14 @@ def show(
 
 def _worst(run: Any, arm: str | None, count: int, json: bool) -> None:
     metric = run.suite.metrics[0]
-    frame = run.per_query[run.per_query["outcome"] == "scored"]
+    # A failed query has 0 and belongs here as well.
+    frame = run.per_query[run.per_query["outcome"].isin(["scored", "failed"])]
     if arm is not None:
+        if arm not in set(run.per_query["arm"]):
+            raise ConfigError(f"the run has no arm {arm!r}; it has: {', '.join(a.name for a in run.suite.arms)}")
         frame = frame[frame["arm"] == arm]
+    # Of all arms the best one counts: what is left at the end is what no arm can answer.
+    frame = frame.sort_values(metric, ascending=False, kind="stable").drop_duplicates(["dataset", "query_id"])
     columns = ["dataset", "arm", "query_id", "category", metric, "text"]
     found = frame.sort_values([metric, "query_id"]).head(count)[columns]
     if json:

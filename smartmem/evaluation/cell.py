@@ -55,6 +55,7 @@ class CellCosts(NamedTuple):
     queries_to_run: int
     vectors_at_most: int
     pairs_to_rerank: int
+    model_calls_at_most: int
 
 
 class Cell:
@@ -156,31 +157,30 @@ class Cell:
         open_queries = len(self.queries) - len(known)
         if open_queries:
             self.retriever(self.bare_embedder)  # a wrong name or option is told before anything is computed
-        pairs = 0
+        pairs = reranks = 0
         if self.reranker is not None:
             keys = []
             by_id = {chunk.id: chunk for chunk in self.chunks}
             for query in self.queries:
                 row = known.get(self.hits_key(query))
                 if row is None:
-                    pairs += self.arm.rerank_top
+                    pairs, reranks = pairs + self.arm.rerank_top, reranks + 1
                 else:
-                    keys.append(
-                        (
-                            self.rerank_key(query, _hits(row, by_id)[: self.arm.rerank_top]),
-                            min(len(row), self.arm.rerank_top),
-                        )
-                    )
+                    head = _hits(row, by_id)[: self.arm.rerank_top]
+                    keys.append((self.rerank_key(query, head), len(head)))
             done = self.cache.get_many([key for key, _ in keys])
-            pairs += sum(count for key, count in keys if key not in done)
-        embeds = self.arm.embedder is not None and open_queries
+            todo = [count for key, count in keys if key not in done]
+            pairs, reranks = pairs + sum(todo), reranks + len(todo)
+        texts = len({c.searchable for c in self.chunks}) if self.arm.embedder is not None and open_queries else 0
+        vectors = texts + open_queries if texts else 0
         return CellCosts(
             documents=len(self.corpus.documents),
             chunks=len(self.chunks),
             queries=len(self.queries),
             queries_to_run=open_queries,
-            vectors_at_most=len({c.searchable for c in self.chunks}) + open_queries if embeds else 0,
+            vectors_at_most=vectors,
             pairs_to_rerank=pairs,
+            model_calls_at_most=-(-texts // EMBED_BATCH) - (-(vectors - texts) // EMBED_BATCH) + reranks,
         )
 
     def run(self, advance: Callable[[int], Any]) -> CellResult:

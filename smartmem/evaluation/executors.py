@@ -108,5 +108,10 @@ def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
 def _gather(client: Any, suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
     # pure=False: the same group may have to run twice, e.g. after its cache was emptied.
     futures = [client.submit(run_group, suite.plain(), group, resume, pure=False) for group in groups]
-    for future in futures:
-        yield future.result()
+    for group, future in zip(groups, futures, strict=True):
+        try:
+            yield future.result()
+        except Exception as error:  # noqa: BLE001 - a worker that died takes its own arms with it, not the others'
+            arms = [(suite.datasets[d].name, suite.arms[a].name) for d, a in group]
+            lost = [CellResult(dataset=dataset, arm=arm, error=reason(error)) for dataset, arm in arms]
+            yield lost, {"hits": 0, "misses": 0, "peak_memory_mb": 0}

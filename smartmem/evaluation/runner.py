@@ -63,7 +63,7 @@ class Plan:
     cells: tuple[CellPlan, ...]
 
     def __str__(self) -> str:
-        columns = ("documents", "chunks", "queries", "to run", "vectors ≤", "pairs")
+        columns = ("documents", "chunks", "queries", "to run", "vectors ≤", "pairs", "calls ≤")
         lines = [f"{'dataset':<18}{'arm':<26}" + "".join(f"{column:>11}" for column in columns)]
         for cell in self.cells:
             start = f"{cell.dataset:<18}{cell.arm:<26}"

@@ -223,7 +223,10 @@ def compare_arms(
 
 
 def saturated(suite: Suite, queries: Sequence[EvalQuery], corpus: Corpus, restrict: bool) -> dict[str, int]:
-    """Metric → how many eligible queries have no more units to search than its k, so that it must come out as 1."""
+    """Recall metric → how many eligible queries have no more units to search than its k, so that it must come out as 1.
+
+    nDCG and MRR still depend on the order then.
+    """
     units: dict[Level, dict[str, set[str]]] = {level: {} for level in (Level.TURN, Level.SESSION)}
     for document in corpus.documents:
         owner = str(document.metadata["conversation_id"]) if restrict else ""
@@ -233,7 +236,7 @@ def saturated(suite: Suite, queries: Sequence[EvalQuery], corpus: Corpus, restri
     out: dict[str, int] = {}
     for metric in suite.parsed_metrics():
         level = metric.level or suite.level
-        if metric.k is None or level is Level.CHUNK or metric.kind == "precision":
+        if metric.k is None or level is Level.CHUNK or not metric.kind.startswith("recall"):
             continue
         sizes = {owner: len(found) for owner, found in units[level].items()}
         count = sum(

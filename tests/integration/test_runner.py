@@ -5,15 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from smartmem.errors import ConfigError, DataError, Unmeasurable
+from smartmem.evaluation.executors import _gather, groups_of, run_group
 from smartmem.evaluation.metrics import Outcome
 from smartmem.evaluation.results import RunResult, load_run
 from smartmem.evaluation.runner import plan, run_suite
+from smartmem.evaluation.usage import CountedEmbedder, Usage
+from smartmem.rag.registry import register
 from tests.support.data import ROOT
 from tests.support.evaluation import BackwardsReranker, small_suite
 
@@ -62,6 +68,18 @@ def test_the_manifest_says_what_it_takes_to_run_again(tmp_path: Path) -> None:
     mock = next(cell for cell in manifest["cells"] if cell["arm"] == "mock")
     assert mock["model_fingerprint"]
     assert mock["spec"]["embedder"]["dim"] == 16
+    assert manifest["seeds"] == {
+        "sample": manifest["seed"],
+        "bootstrap": manifest["seed"],
+        "permutation": manifest["seed"] + 1,
+    }
+    # The mock embedder reads no tokens; what it was asked is counted all the same.
+    assert manifest["usage"]["calls"] == mock["costs"]["model_calls"] > 3
+    assert manifest["usage"]["texts"] == mock["costs"]["model_texts"] > 700
+    assert manifest["usage"]["tokens"] == 0
+    assert manifest["usage"]["not_counted"] == []
+    again = run_suite(small_suite(tmp_path / "c")).manifest
+    assert again["usage"]["calls"] == 0
 
 
 def test_a_second_run_computes_nothing_and_a_new_reranker_embeds_nothing(tmp_path: Path) -> None:
@@ -179,7 +197,9 @@ def test_samples_and_splits_are_chosen_before_anything_runs(tmp_path: Path) -> N
 
 
 def test_a_cut_off_that_takes_everything_is_pointed_out(tmp_path: Path) -> None:
-    result = run_suite(small_suite(tmp_path / "c", metrics=["session:recall@20", "recall@5"], arms=ARMS))
+    result = run_suite(
+        small_suite(tmp_path / "c", metrics=["session:recall@20", "session:nDCG@20", "recall@5"], arms=ARMS)
+    )
     assert list(result.manifest["saturated"]["smartmem-tiny"]) == ["session:recall@20"]
 
 
@@ -241,6 +261,71 @@ def test_processes_give_the_same_figures(tmp_path: Path, executor: str) -> None:
     there = run_suite(small_suite(tmp_path / "b", latency_queries=0, executor=executor, workers=2))
     assert there.metrics == here.metrics
     assert there.errors == {}
+
+
+def test_a_cluster_is_used_by_its_address(tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        address = cluster.scheduler_address
+        suite = small_suite(tmp_path / "b", latency_queries=0, executor="dask", scheduler=address)
+        there = run_suite(suite)
+        pids = client.run(os.getpid)
+        worked = client.run(lambda: "smartmem.evaluation.cell" in __import__("sys").modules)
+    assert len(set(pids.values()) - {os.getpid()}) == 2
+    assert any(worked.values()), "the cells ran in the cluster's processes"
+    assert there.errors == {}
+    assert there.metrics == run_suite(small_suite(tmp_path / "a", latency_queries=0)).metrics
+
+
+def test_a_worker_that_dies_takes_its_own_arms_only(tmp_path: Path) -> None:
+    suite = small_suite(tmp_path / "c", latency_queries=0)
+    groups = groups_of(suite)
+    dead: Future[Any] = Future()
+    dead.set_exception(MemoryError("worker killed"))
+    fine: Future[Any] = Future()
+    fine.set_result(run_group(suite.plain(), groups[1], True))
+
+    cluster = SimpleNamespace(submit=lambda *_, left=[dead, fine], **__: left.pop(0))
+    (lost, _), (kept, _) = _gather(cluster, suite, groups[:2], True)
+    assert [cell.error for cell in lost] == ["MemoryError: worker killed"] * len(groups[0])
+    assert all(cell.hits for cell in kept)
+
+
+def test_tokens_are_counted_where_the_model_tells() -> None:
+    class Model:
+        dim, fingerprint, languages, tokens_read = 2, "m", (), 0
+
+        def embed_documents(self, texts: list[str]) -> Any:
+            self.tokens_read += sum(len(text.split()) for text in texts)
+            return np.zeros((len(texts), 2), dtype=np.float32)
+
+        embed_queries = embed_documents
+
+    usage = Usage()
+    counted = CountedEmbedder(Model(), usage)
+    counted.embed_documents(["a b", "c"])
+    counted.embed_queries(["d"])
+    assert usage.costs() == {"model_calls": 2, "model_texts": 3, "model_tokens": 4}
+    usage.add(1, None, None)
+    assert usage.costs() == {"model_calls": 3, "model_texts": 4}
+
+
+def test_a_query_that_brings_nothing_back_counts_0(tmp_path: Path) -> None:
+    @register("retriever", "test-empty")
+    class Empty:
+        def index(self, chunks: Any) -> None: ...
+
+        def retrieve(self, query: Any, k: int) -> list[Any]:
+            return []
+
+    arms = [{"name": "empty", "retriever": "test-empty"}]
+    result = run_suite(small_suite(tmp_path / "c", baseline="empty", arms=arms, latency_queries=0))
+    for row in result.metrics["smartmem-tiny"]["empty"].values():
+        assert row["mean"] == row["lo"] == row["hi"] == 0.0
+        assert row["scored"] == 116
+        assert row["failed"] == row["not_run"] == 0
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
