@@ -176,6 +176,10 @@ def register(registry: EventRegistry) -> None:
 # --- inside ---------------------------------------------------------------------------------------------------------
 
 
+class ForeignConversation(BadRecord):
+    """A message names a conversation that belongs to another user."""
+
+
 @dataclass(slots=True)
 class _Conversation:
     """A locked conversation; `last_at` is the latest of the messages now added."""
@@ -207,7 +211,7 @@ def _append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | B
         talk = talks[message.conversation_id]
         name = (message.conversation_id, message.client_message_id)
         if talk.user_id != message.user_id:
-            outcomes[place] = BadRecord(
+            outcomes[place] = ForeignConversation(
                 f"conversation {message.conversation_id!r} belongs to another user than {message.user_id}; "
                 "give each user's conversations ids of their own"
             )

@@ -5,9 +5,9 @@
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
-from smartmem.chat.history import Appended
+from smartmem.chat.history import Appended, ForeignConversation
 from smartmem.errors import BadRecord, DataError, ModelError, ScopeError, SmartMemError, StoreUnavailable, needs
 from smartmem.memory import govern
 from smartmem.memory.apply import ItemChanged
@@ -26,6 +26,23 @@ MAX_CHARS = 100_000
 EXPLAINED = 1000  # an answer of this many verdicts is about a megabyte
 
 
+def _written(value: object) -> object:
+    """A time is written out: pydantic would take a number for seconds since 1970."""
+    if not isinstance(value, str) or value.replace(".", "").lstrip("+-").isdigit():
+        raise ValueError("a time is written as ISO 8601 with its zone, e.g. 2026-01-05T09:00:00Z")
+    return value
+
+
+def _number(value: object) -> object:
+    """1.0 is a whole number in JSON; true and "1" are none."""
+    if isinstance(value, bool | str):
+        raise ValueError("a whole number is wanted")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written)]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -36,7 +53,7 @@ class NewMessage(_Body):
     conversation_id: str = Field(min_length=1, max_length=191)
     role: Literal["user", "assistant", "system", "tool"]
     content: str = Field(max_length=MAX_CHARS)
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Time | None = None
     client_message_id: str | None = Field(None, min_length=1, max_length=191)
     assistant_id: str | None = Field(None, min_length=1, max_length=191)
 
@@ -51,7 +68,7 @@ class Question(_Body):
 class RecallQuestion(Question):
     """`k`: at most so many memories."""
 
-    k: int | None = Field(None, ge=1, le=100)
+    k: Annotated[int, Field(ge=1, le=100), BeforeValidator(_number)] | None = None
 
 
 class RecallAnswer(BaseModel):
@@ -64,7 +81,15 @@ class RecallAnswer(BaseModel):
 class Edit(_Body):
     """`version` is the one that was seen; if it is no longer the current one, nothing is changed (409)."""
 
-    version: int = Field(ge=1, le=MAX_ID)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("content", "memory_type")
+            ]
+        }
+    )
+    version: Annotated[int, Field(ge=1, le=10**9), BeforeValidator(_number)]
     content: str | None = Field(None, min_length=1, max_length=1000)
     memory_type: MemoryType | None = None
 
@@ -72,9 +97,9 @@ class Edit(_Body):
 class Switches(_Body):
     """What is left out stays as it is."""
 
-    memory_enabled: bool | None = None
-    implicit_memory_enabled: bool | None = None
-    sensitive_memory_enabled: bool | None = None
+    memory_enabled: StrictBool | None = None
+    implicit_memory_enabled: StrictBool | None = None
+    sensitive_memory_enabled: StrictBool | None = None
 
 
 class Problem(BaseModel):
@@ -96,11 +121,20 @@ def status_of(error: SmartMemError) -> int:
         return 404
     if isinstance(error, ScopeError):
         return 403
-    if isinstance(error, ItemChanged):
+    if isinstance(error, ItemChanged | ForeignConversation):
         return 409
     if isinstance(error, DataError):
         return 422
     return 503 if isinstance(error, StoreUnavailable | ModelError) else 500
+
+
+def _methods(service: "FastAPI", path: str) -> set[str]:
+    return {
+        method
+        for route in service.routes
+        if (known := getattr(route, "path_regex", None)) and known.match(path)
+        for method in getattr(route, "methods", None) or ()
+    }
 
 
 def app(bench: Workbench, keys: Keys) -> "FastAPI":
@@ -140,9 +174,14 @@ def app(bench: Workbench, keys: Keys) -> "FastAPI":
         return JSONResponse({"error": "BadRequest", "message": said}, 422)
 
     @service.exception_handler(AnyHTTPException)
-    def other(_request: Request, error: AnyHTTPException) -> JSONResponse:
+    def other(request: Request, error: AnyHTTPException) -> JSONResponse:
+        if error.status_code == 400:  # a body that is no JSON at all; what does not fit the schema is 422 as well
+            return JSONResponse({"error": "BadRequest", "message": str(error.detail)}, 422)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # the router tells the methods of one route, and a path has several
+            headers["Allow"] = ", ".join(sorted(_methods(service, request.url.path)))
         answer = {"error": "HTTPError", "message": str(error.detail)}
-        return JSONResponse(answer, error.status_code, headers=error.headers)
+        return JSONResponse(answer, error.status_code, headers=headers)
 
     @service.get("/health")
     def health() -> Health:
@@ -173,7 +212,7 @@ def app(bench: Workbench, keys: Keys) -> "FastAPI":
         type: Annotated[list[MemoryType] | None, Query()] = None,
         status: Annotated[list[MemoryStatus] | None, Query()] = None,
         text: Annotated[str | None, Query(max_length=200)] = None,
-        as_of: Annotated[AwareDatetime | None, Query()] = None,
+        as_of: Annotated[Time | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     ) -> Page:

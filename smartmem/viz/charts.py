@@ -224,10 +224,10 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
 
 
 def _crowded(row: Row, points: Sequence[Row]) -> bool:
-    """Whether the interval of a point to the right stands where the name of this one would be written."""
+    """Whether a point to the right stands where the name of this one would be written."""
     near = [other for other in points if row["ms"] < other["ms"] < 3 * row["ms"]]
-    low, high = ("lo", "hi")
-    return any((o[low] or o["score"]) <= row["score"] <= (o[high] or o["score"]) for o in near)
+    high = row["hi"] or row["score"]
+    return any((o["lo"] or o["score"]) <= high and row["score"] <= (o["hi"] or o["score"]) for o in near)
 
 
 def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jobs by state") -> Axes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,12 +196,14 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**kept, "SMARTMEM_DATABASE_URL": url, "SMARTMEM_EMBEDDER": '{"name": "mock"}', **more}
 
 
-def test_the_command_serves_http(tmp_path: Path) -> None:
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """`smartmem serve rest` as a process; its address."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", "from smartmem.cli.app import main; main()", "serve", "rest", "--port", str(port)],
         cwd=tmp_path,
-        env=environment(tmp_path, SMARTMEM_API_KEYS=f"{ONE}=1"),
+        env=environment(tmp_path, SMARTMEM_API_KEYS=f"{ONE}=1+2"),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -214,13 +217,34 @@ def test_the_command_serves_http(tmp_path: Path) -> None:
                 return False
 
         assert poll(answers, seconds=60)
-        sent = httpx.post(
-            f"http://127.0.0.1:{port}/v1/users/1/messages", json=SAID, headers={"Authorization": f"Bearer {ONE}"}
-        )
-        assert sent.status_code == 201
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+def test_the_command_serves_http(served: str) -> None:
+    key = {"Authorization": f"Bearer {ONE}"}
+    assert httpx.post(f"{served}/v1/users/1/messages", json=SAID, headers=key).status_code == 201
+    taken = httpx.post(f"{served}/v1/users/2/messages", json=SAID, headers=key)
+    assert (taken.status_code, taken.json()["error"]) == (409, "ForeignConversation")
+    wrong = httpx.patch(f"{served}/v1/users/1/settings", json={"memory_enabled": 0}, headers=key)
+    assert wrong.status_code == 422, "a number is no switch"
+    noise = httpx.patch(f"{served}/v1/users/1/settings", content=b"\xff\x04", headers=key)
+    assert (noise.status_code, noise.json()["error"]) == (422, "BadRequest")
+
+
+def test_schemathesis_finds_no_answer_that_the_schema_does_not_tell(served: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", "run", f"{served}/openapi.json",
+            "-H", f"Authorization: Bearer {ONE}", "--max-examples", "15", "--generation-deterministic", "--no-color",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
+    calls = len(re.findall(r'"(?:get|post|patch|delete)":', httpx.get(f"{served}/openapi.json").text))
+    assert f"{calls}/{calls}" in done.stdout, done.stdout[-3000:]
 
 
 def test_the_official_client_over_stdin_and_stdout(tmp_path: Path) -> None:
