@@ -107,13 +107,13 @@ def baseline(
 
 
 def verify(run: RunFolder, json: AsJson = False) -> None:
-    """Run again from a run's manifest, nothing cached, and compare every mean; exit status 1 if one differs.
+    """Run again from a run's manifest, nothing cached, and compare every figure; exit status 1 if one differs.
 
     \b
     Example:
       smartmem eval verify eval/reports/tiny
     """
-    from smartmem.evaluation.gate import verify as again
+    from smartmem.evaluation.verify import verify as again
 
     result = again(run)
     if json:

@@ -1,4 +1,4 @@
-"""Gates and verification: has anything become worse, and does a run give the same figures again?"""
+"""Gates: has anything become worse than the baseline? (verify.py: does a run give the same figures again?)"""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from smartmem.errors import ConfigError, DataError, IncomparableRuns
+from smartmem.errors import ConfigError, DataError
 from smartmem.evaluation.compare import opened
 from smartmem.evaluation.results import RunResult, write_whole
-from smartmem.evaluation.runner import run_suite
+from smartmem.evaluation.verify import Verification, verify
 
+__all__ = [
+    "PASS", "REGRESSION", "UNMEASURABLE", "BaselineData", "GateResult", "GateRow", "Verification", "gate",
+    "load_baseline", "load_margins", "make_baseline", "verify", "write_baseline",
+]  # fmt: skip
 PASS, REGRESSION, UNMEASURABLE = 0, 1, 2
 DEFAULT_MARGIN = 0.01
-EXACT, MODEL = 1e-6, 2e-3
 
 
 class _Model(BaseModel):
@@ -182,55 +184,3 @@ def _row(run: RunResult, dataset: str, arm: str, metric: str, was: float, margin
     return GateRow(
         dataset=dataset, arm=arm, metric=metric, baseline=was, value=value, margin=margin, state=state, why=why
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """How far a second run is from the first. `ok` if every figure is within its tolerance."""
-
-    ok: bool
-    largest: float
-    compared: int
-    rows: list[dict[str, Any]]
-
-
-def verify(
-    run: RunResult | str | Path, *, exact: float = EXACT, model: float = MODEL, cache: str | None = None
-) -> Verification:
-    """Run again from the manifest, computing every stage anew, and compare each mean.
-
-    Arms without a model (BM25, the mock embedder) must agree to `exact`, arms with one to `model`: another processor
-    rounds int8 products otherwise. `IncomparableRuns` if the data is not what it was.
-    """
-    whole = opened(run)
-    changes: dict[str, Any] = {"executor": "serial", "latency_queries": 0}
-    if cache is not None:
-        changes["cache"] = cache
-    again = run_suite(whole.suite.model_copy(update=changes), resume=False)
-    rows: list[dict[str, Any]] = []
-    for dataset, arms in whole.metrics.items():
-        before, now = whole.manifest["datasets"][dataset], again.manifest["datasets"][dataset]
-        for name in ("sha256", "qrels_sha256"):
-            if before[name] != now[name]:
-                raise IncomparableRuns(f"{dataset}: {name} was {before[name][:12]}… and is {now[name][:12]}… now")
-        for arm, metrics in arms.items():
-            learned = _has_model(whole, arm)
-            for metric, row in metrics.items():
-                old, new = row["mean"], again.metrics[dataset][arm][metric]["mean"]
-                off = 0.0 if old is new is None else float("inf") if old is None or new is None else abs(old - new)
-                limit = model if learned else exact
-                rows.append(
-                    {"dataset": dataset, "arm": arm, "metric": metric, "was": old, "is": new, "off": off}
-                    | {"tolerance": limit, "ok": off <= limit}
-                )
-    return Verification(
-        ok=all(row["ok"] for row in rows),
-        largest=max((row["off"] for row in rows), default=0.0),
-        compared=len(rows),
-        rows=rows,
-    )
-
-
-def _has_model(run: RunResult, arm: str) -> bool:
-    spec = next(spec for spec in run.suite.arms if spec.name == arm)
-    return spec.reranker is not None or (spec.embedder is not None and spec.embedder.get("name") != "mock")

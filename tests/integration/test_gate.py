@@ -21,6 +21,7 @@ from smartmem.evaluation.gate import (
 )
 from smartmem.evaluation.results import RunResult, load_run
 from smartmem.evaluation.runner import run_suite
+from smartmem.evaluation.stats import holm
 from smartmem.evaluation.suite import narrowed
 from tests.support.data import ROOT
 from tests.support.evaluation import small_suite
@@ -148,7 +149,9 @@ def test_verify_runs_again_from_the_manifest(run: RunResult, cache: Path) -> Non
     found = verify(run)
     assert found.ok
     assert found.largest <= 1e-6
-    assert found.compared == 6
+    # Two arms and three metrics: means with their ends and four counts, categories, and the tests of one arm.
+    assert {row["figure"] for row in found.rows} >= {"mean", "lo", "hi", "scored", "failed", "difference", "mde", "p"}
+    assert sum(row["metric"] in run.suite.metrics for row in found.rows) == 2 * 3 * 7
     forged = json.loads(json.dumps(run.metrics))
     forged["smartmem-tiny"]["bm25"]["nDCG@10"]["mean"] += 1e-3
     changed = RunResult(
@@ -170,6 +173,9 @@ def test_the_committed_report_gives_the_same_figures_again(tmp_path: Path) -> No
     assert committed.manifest["git"]["dirty"] is False
     exact = narrowed(committed.suite, ["mock", "bm25"])
     metrics = {name: {arm: rows[arm] for arm in ("mock", "bm25")} for name, rows in committed.metrics.items()}
-    found = verify(replace(committed, suite=exact, metrics=metrics), cache=str(tmp_path))
+    tests = [test for test in committed.comparisons if test["arm"] == "mock"]
+    for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+        test["p_holm"] = p  # over this part of the grid
+    found = verify(replace(committed, suite=exact, metrics=metrics, comparisons=tests), cache=str(tmp_path))
     assert found.ok, [row for row in found.rows if not row["ok"]]
-    assert found.compared == 12
+    assert found.compared > 150
