@@ -1,9 +1,10 @@
-"""recall, explain, lineage, reconcile: what the assistant would remember, why, and where it came from."""
+"""recall, explain, lineage, reconcile, reembed: what the assistant would remember, why, and where it came from."""
 
 from __future__ import annotations
 
 import dataclasses
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +43,7 @@ MemoryId = Annotated[str, typer.Argument(help="a memory's id, from `smartmem mem
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands at the top level."""
-    for command in (recall, explain, lineage, reconcile):
+    for command in (recall, explain, lineage, reconcile, reembed):
         app.command()(command)
 
 
@@ -172,6 +173,40 @@ def reconcile(
         print_json(found)
         return
     print_table("", ["what", "count"], [(k, v) for k, v in found.items() if k not in ("examples", "dry_run")])
+
+
+def reembed(
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="settings with the new embedder and its new store")],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="go on until Ctrl-C, so that the new store lags by a second at most")
+    ] = False,
+    database: Database = None,
+    settings: SettingsFile = None,
+    json: AsJson = False,
+) -> None:
+    """Embed all memories by another embedder into a store of its own, while everything goes on with the old one.
+
+    Run it with --follow, restart workers and services with the new settings one after the other, then end it. Nothing
+    has to be stopped before; a second run does only what is missing.
+
+    \b
+    Examples:
+      smartmem reembed --to new.toml
+      smartmem reembed --to new.toml --follow
+    """
+    from smartmem.workbench.moving import move
+    from smartmem.workbench.running import until_told
+
+    with workbench(database, settings, create=False) as bench, until_told() as told:
+        if follow:
+            say(f"filling the store of {to} and following; Ctrl-C ends when everything has been restarted with it")
+        moved = move(bench, to, follow=told if follow else None)
+    if json:
+        print_json(dataclasses.asdict(moved))
+        return
+    say(f"{moved.embedded} memories embedded by {moved.embedder} into {moved.store}; {moved.removed} removed from it")
+    if not follow:
+        say(f"next: smartmem reembed --to {to} --follow, and restart workers and services with it one after the other")
 
 
 def _print_memories(found: Any) -> None:

@@ -47,6 +47,9 @@ _NAMES_OF_MEMORY = regex.compile(
     r"|忘掉?|忘了|忘记|删掉?|删除|去掉|取消|不用|提醒|记录|备忘|那条|这条|那件事|这件事|事情?|不再|不|别|了|吧|我|的|关于|记"
 )
 
+# Who asks to forget something means one of the memories; who says that something is over may mean nothing kept.
+ASKED, MEANT = 2.5, 1.5
+
 
 @comparator("rules")
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class RulesComparator:
         if fact.slot and fact.slot == row["slot"]:
             return Comparison(relation=Relation.RETRACTION, score=1.0, reason="takes back what stands in its slot")
         best = max((self._means(said, row) for said in taken_back(fact.content)), key=lambda c: c.score)
-        if best.score < self.related / 1.5:
+        if best.score < self.related / (ASKED if fact.is_explicit else MEANT):
             return Comparison(relation=Relation.UNRELATED, score=0.0)
         return best
 

@@ -49,20 +49,20 @@ def reconcile(
 ) -> Drift:
     """Compare the SQL truth with the vector store, both ways, and mend the store. Safe beside running workers.
 
-    Also the way to change the embedder: reconcile a fresh store, then switch to it. Idempotent and resumable: it
-    works in pages and looks at what is, not at what was done before.
+    Idempotent and resumable: it works in pages and looks at what is, not at what was done before.
     """
     drift = Drift(dry_run=dry_run)
     for rows in _pages(db, user_id):
         drift.checked += len(rows)
-        _mend_missing(db, store, embedder, rows, drift)
+        mend_missing(db, store, embedder, rows, drift)
     where = Filter() if user_id is None else Filter.where(user_id=user_id)
     for chunks in store.iterate(where, PAGE):
         _mend_orphans(db, store, embedder, [chunk.id for chunk in chunks], drift)
     return drift
 
 
-def _mend_missing(db: Database, store: VectorStore, embedder: Embedder, rows: Sequence[Row], drift: Drift) -> None:
+def mend_missing(db: Database, store: VectorStore, embedder: Embedder, rows: Sequence[Row], drift: Drift) -> None:
+    """Bring these active items into the store where they are missing there, stale, or of another embedder."""
     stored = {chunk.id: chunk for chunk in store.get([row["id"] for row in rows])}
     repair: list[Row] = []
     unmarked: dict[str, int] = {}

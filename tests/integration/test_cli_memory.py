@@ -152,3 +152,18 @@ def test_reconcile_finds_and_mends_a_lost_vector_file(chat: Cli, tmp_path: Path)
     assert chat.ok("reconcile", "--json").json["repaired"] == 4
     again = chat.ok("reconcile", "--json").json
     assert (again["missing"], again["repaired"]) == (0, 0)
+
+
+def test_another_embedder_without_downtime(chat: Cli, tmp_path: Path) -> None:
+    Path("same.toml").write_text('embedder = { name = "mock", dim = 32 }\n', "utf-8")
+    refused = chat("reembed", "--to", "same.toml")
+    assert (refused.status, "the store that is in use" in refused.err) == (2, True)
+    new = 'embedder = { name = "mock", dim = 32 }\nstore = { name = "memory", path = "smartmem.vectors-2.db" }\n'
+    Path("new.toml").write_text(new, "utf-8")
+    assert chat.ok("reembed", "--to", "new.toml", "--json").json["embedded"] == 4
+    assert chat.ok("reembed", "--to", "new.toml", "--json").json["embedded"] == 0
+    assert "peanuts" in injected(chat)
+    Path("new.toml").replace("smartmem.toml")
+    assert "peanuts" in injected(chat)
+    drift = chat.ok("reconcile", "--dry-run", "--json").json
+    assert (drift["checked"], drift["missing"], drift["other_embedder"], drift["orphaned"]) == (4, 0, 0, 0)

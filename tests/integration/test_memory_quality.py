@@ -1,4 +1,5 @@
-"""What the `rules` extractor and comparator reach on smartmem-tiny: tuned on its odd half, reported on its even one.
+"""What the `rules` extractor and comparator reach on smartmem-tiny and on a list written blind: tuned on odd users,
+reported on even ones.
 
 The aims are precision .90, recall .75 and decisions .90 (issue E). The floors of the even half stand a little under
 what was measured there, as a guard against getting worse; `python -m tests.integration.test_memory_quality` prints
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -30,11 +33,28 @@ from tests.support.memory import Chain
 from tests.support.pipeline import START
 
 MIN_CONFIDENCE = 0.5
-FLOORS: dict[str, dict[str, tuple[float, float]]] = {
-    "odd": {"en": (0.88, 0.85), "zh": (0.90, 0.82)},
-    "even": {"en": (0.62, 0.55), "zh": (0.80, 0.65)},
+HELDOUT = Path(__file__).parents[1] / "heldout"  # written blind by another hand; see its README
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floors:
+    """(precision, recall) by language, decisions, and the most messages without facts that may give one."""
+
+    facts: dict[str, tuple[float, float]]
+    decisions: float
+    noise: float
+
+
+FLOORS = {
+    ("tiny", "odd"): Floors(facts={"en": (0.91, 0.90), "zh": (0.93, 0.88)}, decisions=0.95, noise=0.02),
+    ("tiny", "even"): Floors(facts={"en": (0.65, 0.61), "zh": (0.80, 0.74)}, decisions=0.86, noise=0.065),
+    ("heldout", "odd"): Floors(facts={"en": (0.86, 0.78), "zh": (0.92, 0.75)}, decisions=0.89, noise=0.01),
+    ("heldout", "even"): Floors(facts={"en": (0.71, 0.54), "zh": (0.80, 0.48)}, decisions=0.89, noise=0.04),
 }
-DECISIONS = {"odd": 0.92, "even": 0.83}
+
+
+def gold_of(name: str, split: Split) -> Gold:
+    return load_gold(HELDOUT if name == "heldout" else None, split=split)
 
 
 def extraction(gold: Gold) -> ExtractionReport:
@@ -45,25 +65,25 @@ def decisions(gold: Gold) -> DecisionReport:
     return evaluate_decisions(comparator_decider(create_comparator("rules")), gold)
 
 
-@pytest.fixture(scope="module", params=["odd", "even"])
-def half(request: pytest.FixtureRequest) -> tuple[Split, Gold]:
-    return request.param, load_gold(split=request.param)
+@pytest.fixture(scope="module", params=FLOORS, ids="-".join)
+def half(request: pytest.FixtureRequest) -> tuple[Floors, Gold]:
+    return FLOORS[request.param], gold_of(*request.param)
 
 
-def test_facts_are_found_and_little_else(half: tuple[Split, Gold]) -> None:
-    split, gold = half
+def test_facts_are_found_and_little_else(half: tuple[Floors, Gold]) -> None:
+    floors, gold = half
     report = extraction(gold)
-    for language, (precision, recall) in FLOORS[split].items():
+    for language, (precision, recall) in floors.facts.items():
         reached = report.by["language"][language]
-        assert reached["precision"] >= precision, f"{split} {language}: {reached}"
-        assert reached["recall"] >= recall, f"{split} {language}: {reached}"
-    assert report.typed >= 0.9
-    assert report.noise <= 0.06
+        assert reached["precision"] >= precision, f"{language}: {reached}"
+        assert reached["recall"] >= recall, f"{language}: {reached}"
+    assert report.typed >= 0.88
+    assert report.noise <= floors.noise
 
 
-def test_decisions_are_right(half: tuple[Split, Gold]) -> None:
-    split, gold = half
-    assert decisions(gold).accuracy.value >= DECISIONS[split]
+def test_decisions_are_right(half: tuple[Floors, Gold]) -> None:
+    floors, gold = half
+    assert decisions(gold).accuracy.value >= floors.decisions
 
 
 def test_small_talk_yields_nothing() -> None:
@@ -102,12 +122,12 @@ def test_most_messages_that_hold_nothing_cost_no_model_call() -> None:
 
 
 def main() -> None:
-    halves: tuple[Split, ...] = ("odd", "even")
-    for split in halves:
-        gold = load_gold(split=split)
+    for name, split in FLOORS:
+        gold = gold_of(name, split)
         found, decided = extraction(gold), decisions(gold)
         print(
-            f"{split}: precision {found.precision.value:.3f}, recall {found.recall.value:.3f}, noise {found.noise:.3f}"
+            f"{name} {split}: precision {found.precision.value:.3f}, recall {found.recall.value:.3f}, "
+            f"noise {found.noise:.3f}"
         )
         for language, row in found.by["language"].items():
             print(

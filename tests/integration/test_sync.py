@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from threading import Event
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from smartmem.db.tables import memory_items, memory_jobs
 from smartmem.errors import MalformedOutput, StoreUnavailable
 from smartmem.memory import govern
 from smartmem.memory.forget import forget
+from smartmem.memory.recall import Recaller
 from smartmem.memory.reconcile import reconcile
+from smartmem.memory.reembed import catch_up, reembed
 from smartmem.memory.sync import EmbedHandler, request_sync
 from smartmem.rag.protocols import Vectors
 from smartmem.rag.registry import create
@@ -239,14 +242,33 @@ def test_reconcile_finds_and_mends_drift_both_ways(db: Database) -> None:
 
 def test_a_change_of_embedder_fills_a_new_store_while_the_old_one_serves(db: Database) -> None:
     chain = Chain(db)
-    chain.hear("I live in Leeds.", "I love jazz.")
+    chain.hear("I live in Leeds.", "I love jazz.", "I work as a nurse.")
     other: Any = create("embedder", {"name": "mock", "dim": 16})
     fresh = create("store", {"name": "memory"}, dim=other.dim)
-    drift = reconcile(db, fresh, other)
-    assert (drift.missing, drift.repaired) == (2, 2)
-    assert chain.recaller.recall(1, "Leeds", mode="rag", min_score=0).fallback_reason is None
-    assert {item.vector_fingerprint for item in chain.items()} == {other.fingerprint}
-    assert reconcile(db, fresh, other).clean
+    new = Recaller(db, fresh, other)
+
+    def found(recaller: Recaller) -> list[str]:
+        recalled = recaller.recall(1, "Leeds", mode="rag", min_score=0)
+        assert recalled.fallback_reason is None
+        return sorted(item.content for item in recalled.items)
+
+    drift = reembed(db, fresh, other)
+    assert (drift.missing, drift.repaired) == (3, 3)
+    assert found(chain.recaller) == found(new) == ["I live in Leeds", "I love jazz", "I work as a nurse"]
+    # Old workers go on: what they write, change and remove until they are restarted reaches the new store as well.
+    chain.hear("I've moved to Bristol.", "I am allergic to peanuts.", day=1)
+    govern.delete_memory(db, 1, chain.items()[1].id)
+    chain.sync()
+    left = ["I am allergic to peanuts", "I work as a nurse", "I've moved to Bristol"]
+    assert found(chain.recaller) == left
+    assert found(new) == ["I work as a nurse"]  # what is gone is gone at once, what is new is not there yet
+    assert catch_up(db, fresh, other) == 2
+    assert catch_up(db, fresh, other) == 0
+    assert found(new) == found(chain.recaller) == left
+    done = Event()
+    done.set()
+    assert reembed(db, fresh, other, follow=done).orphaned == 2  # Leeds and jazz leave the new store
+    assert fresh.count(Filter()) == 3
 
 
 def test_jobs_that_went_dead_with_the_store_are_asked_for_again(db: Database) -> None:

@@ -47,12 +47,18 @@ _RELATIVE = regex.compile(
     r"|(?:the )?end of (?:the|this) (?:week|month|year)|this (?:week|weekend|month)|next (?:week|weekend|month)"
     r"|in (a|one|two|three|four|five|six|ten|\d+) (day|week|month)s?(?: time)?)\b"
 )
-_ZH_MONTH_DAY = regex.compile(rf"(下个?月|这个?月|本月|({_N})月)({_N})[日号]")
-_ZH_DAY = regex.compile(rf"(?<![月\d])({_N})[号日](?!线|楼|院|店|门|桌)")
+# 12/31 before Chinese words is a month and a day; 24.10. is a day and a month.
+_SLASHED = regex.compile(r"(?<![\d/])(1[0-2]|0?[1-9])/([0-3]?\d)(?![\d/])(?=\s*\p{Han})")
+_DOTTED = regex.compile(r"(?<![\d.])([0-3]?\d)\.(1[0-2]|0?[1-9])\.(?!\d)")
+_ZH_MONTH_DAY = regex.compile(rf"(下个?月|这个?月|本月|({_N})\s?月)\s?({_N})\s?[日号號]")
+_ZH_DAY = regex.compile(rf"(?<![月\d])({_N})[号日號](?!线|楼|院|店|门|桌)")
 _ZH_WEEKDAY = regex.compile(r"(下下|下|这|本|上)?个?(?:周|星期|礼拜)([一二三四五六日天末])")
 _ZH_RELATIVE = regex.compile(
     rf"(今天|今晚|今早|明天|明早|明晚|后天|大后天|月底|这个月底|下个?月底|年底|({_N})(天|周|个?星期|个月)(?:后|之后|以后))"
 )
+_SPELT = (
+    _ISO, _MONTH_DAY, _DAY_MONTH, _NTH, _RELATIVE, _SLASHED, _DOTTED, _ZH_MONTH_DAY, _ZH_DAY, _ZH_RELATIVE,
+)  # fmt: skip
 _HABIT = regex.compile(r"每个?(?:周|星期|礼拜|天|月|年)|\bevery\b|\b(?:mon|tues|wednes|thurs|fri|satur|sun)days\b")
 
 
@@ -70,9 +76,7 @@ def last_day(text: str, said_at: dt.datetime) -> dt.date | None:
 def names_date(text: str) -> bool:
     """Whether a text names a day at all (a habit's weekday does not count)."""
     folded = normalise(text)
-    if any(
-        p.search(folded) for p in (_ISO, _MONTH_DAY, _DAY_MONTH, _NTH, _RELATIVE, _ZH_MONTH_DAY, _ZH_DAY, _ZH_RELATIVE)
-    ):
+    if any(p.search(folded) for p in _SPELT):
         return True
     return not _HABIT.search(folded) and bool(_WEEKDAY.search(folded) or _ZH_WEEKDAY.search(folded))
 
@@ -91,6 +95,8 @@ def _english(text: str, today: dt.date) -> list[dt.date | None]:
     days += [
         _in_year(_MONTHS[m[3]], int(m[1]) if m[1] else _ORDINALS[m[2]], m[4], today) for m in _DAY_MONTH.finditer(text)
     ]
+    days += [_in_year(int(m[1]), int(m[2]), None, today) for m in _SLASHED.finditer(text)]
+    days += [_in_year(int(m[2]), int(m[1]), None, today) for m in _DOTTED.finditer(text)]
     if not any(days):
         days += [_next_nth(int(m[1]) if m[1] else _ORDINALS[m[2]], today) for m in _NTH.finditer(text)]
     if not any(days) and not _HABIT.search(text):

@@ -13,6 +13,8 @@ import regex
 
 Pattern = regex.Pattern[str]
 _ORDER = ("constraint", "preference", "fact")  # what binds most is asked first
+# People who type in a hurry leave the apostrophe out: im, ive, dont.
+_CONTRACTED = regex.compile(r"\b(i|\w*n|it|that|there|my name)'(m|ve|t|s)\b")
 _PIECE = regex.compile(r"(?<!\\p)\{([A-Z_]{3,})\}")
 
 
@@ -24,6 +26,7 @@ class Rule:
     pattern: Pattern
     confidence: float
     families: frozenset[str] | None = None
+    instructs: bool = False  # an imperative, which may be meant for one task only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Grammar:
     hypothetical: Pattern  # the whole sentence is about what is not
     reported: Pattern  # from here on somebody else speaks
     own_voice: Pattern  # from here on the user speaks again
+    for_good: Pattern  # "always", 以后: an instruction beyond the task at hand
     request: Pattern  # a task for the assistant, now
     question: Pattern  # a question, with or without its mark
     forget: Pattern  # "forget that …", 忘了…吧: out of sight
@@ -68,6 +72,7 @@ def _rules(entries: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> tu
             pattern=_compiled(entry["patterns"], words),
             confidence=entry["confidence"],
             families=frozenset(entry["families"]) if "families" in entry else None,
+            instructs=entry.get("instructs", False),
         )
         for entry in entries
     )
@@ -77,4 +82,4 @@ def _compiled(patterns: Sequence[str], words: Mapping[str, str]) -> Pattern:
     whole = "|".join(f"(?:{pattern})" for pattern in patterns)
     while _PIECE.search(whole):
         whole = _PIECE.sub(lambda match: words[match[1]], whole)
-    return regex.compile(whole, regex.IGNORECASE)
+    return regex.compile(_CONTRACTED.sub(lambda m: f"{m[1]}'?{m[2]}", whole), regex.IGNORECASE)

@@ -14,7 +14,8 @@ import regex
 from smartmem.memory.extract import dates
 from smartmem.memory.extract.base import Extraction, Intent, extractor
 from smartmem.memory.extract.grammar import Grammar, Rule, grammar
-from smartmem.memory.extract.segment import BLANK, Clause, Sentence, mask, sentences, trim
+from smartmem.memory.extract.joining import Found, anchor, join, settle, stays
+from smartmem.memory.extract.segment import Clause, Sentence, mask, sentences, trim
 from smartmem.memory.extract.signals import is_explicit, is_question, is_standing
 from smartmem.memory.extract.slots import sensitivity, slot_of
 from smartmem.memory.facts import Candidate, Message
@@ -23,12 +24,21 @@ from smartmem.text import language
 from smartmem.types import MemoryType
 
 EXPLICIT_CONFIDENCE = 0.9
-NEAR = 20  # characters between two clauses that may still say one thing ("…, by the way, …")
+SURE = 0.65  # what stands beside a question is kept only if its rule is a strong one
 # "If I ever tell you X, forget it": nothing is taken back now.
 _CONDITIONAL = regex.compile(r"\b(?:if|whenever|when|should) i\b|要是|如果|万一|假如", regex.IGNORECASE)
-_DEICTIC = regex.compile(r"(?:这个|那个|这种|那种|这类|它)(?:了|吧|哈)?$|\b(?:it|them|that)$", regex.IGNORECASE)
-_ANAPHORA = regex.compile(
-    r"(?:that|those|it|so then|then)\b|那天|那时|那段|那个|这个|这种|那种|这样|每次都这样", regex.IGNORECASE
+# Takes back no more than what was said a moment ago.
+_CORRECTION = regex.compile(
+    r"(?:no,? |wait,? |sorry,? )*(?:scratch|forget|cancel|strike) (?:that|it|what i said)(?: one)?$", regex.IGNORECASE
+)
+_HAN = regex.compile(r"\p{Han}")
+_OWN_ZH = regex.compile(r"我(?!们|爸|妈|哥|姐|弟|妹|的|老|家|朋友|同事|同学|儿|女|爱人|对象)")
+_DROPS = regex.compile(
+    r"(?![我你您他她它咱俺这那谁人请别]|大家|所以|就是|但|不过|结果|可|因为|如果|要是|老板|同事|朋友|老师|今天|昨天)"
+)
+# How a sentence about oneself begins without any subject.
+_OPENS = regex.compile(
+    r"(?:现在|目前|如今|平时|平生|一直|从小|向来|最近|正)*(?:在(?!想|吗|不|看)|住|姓|最爱|偏爱|不爱|不吃|不喝|爱吃|爱喝|爱听|爱看|喜欢|讨厌|受不了|吃不了|怕(?!是)|学的|养了|做了|教了|查出|确诊|怀孕|怀了)"
 )
 _INTENTS = {
     MemoryType.CONSTRAINT.value: Intent.STANDING_INSTRUCTION,
@@ -36,20 +46,6 @@ _INTENTS = {
     MemoryType.FACT.value: Intent.PERSONAL_FACT,
     MemoryType.TODO_HINT.value: Intent.PERSONAL_FACT,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """A stretch of the message that says something worth keeping."""
-
-    kind: str
-    start: int
-    end: int
-    confidence: float
-    sentence: int
-    slot: str | None = None
-    explicit: bool = False
-    retract: bool = False
 
 
 @extractor("rules")
@@ -67,16 +63,22 @@ class RulesExtractor:
         text = message.source_text
         masked = mask(text)
         parts = sentences(masked)
-        found: list[_Found] = []
+        found: list[Found] = []
         intents: list[Intent] = []
+        task = False
         for index, sentence in enumerate(parts):
             known = grammar(language(sentence.text))
             made, intent = _read(sentence, index, known, message)
+            task = task or intent is Intent.TASK_REQUEST
+            # "Translate this. Don't use slang.": what is asked of one text is no standing instruction.
+            made = [one for one in made if not (task and one.kind == MemoryType.CONSTRAINT and one.bare)]
+            before = parts[index - 1] if index else None
+            made = [anchored for one in made if (anchored := anchor(one, sentence, before, found)) is not None]
             found += made
             intents.append(intent)
             if not made:
                 found = _point_back(found, sentence, index, known)
-        facts = _settle(found, text)
+        facts = settle(found, text)
         if not facts:
             return Extraction(intent=_intent(intents), reason="no rule fits")
         facts = sorted(sorted(facts, key=lambda f: -f.confidence)[: self.max_facts], key=lambda f: f.start)
@@ -87,16 +89,21 @@ class RulesExtractor:
         )
 
 
-def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> tuple[list[_Found], Intent]:
+def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> tuple[list[Found], Intent]:
     """What one sentence says, and what it is about if it says nothing worth keeping."""
     forget = known.forget.search(sentence.text)
     if forget and not _CONDITIONAL.search(sentence.text):
+        instead = _said_instead(sentence, index, known, message)
+        if instead:
+            return instead, Intent.PERSONAL_FACT
         return [_retraction(sentence, index, explicit=True)], Intent.PERSONAL_FACT
     explicit = is_explicit(sentence, known)
     if known.hypothetical.search(sentence.text) and not explicit:
         return [], Intent.CHITCHAT
     if is_question(sentence, known) and not explicit:
-        return [], Intent.KNOWLEDGE_QA
+        told = _told_before_asking(sentence, known)
+        found = _clauses(told, index, known, message, explicit=False) if told else []
+        return [one for one in found if one.confidence >= SURE], Intent.KNOWLEDGE_QA
     if known.request.search(sentence.text) and not explicit and not is_standing(sentence, known):
         return [], Intent.TASK_REQUEST
     found = _clauses(sentence, index, known, message, explicit=explicit)
@@ -105,8 +112,32 @@ def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> t
     return found, Intent.CHITCHAT
 
 
-def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *, explicit: bool) -> list[_Found]:
-    found: list[_Found] = []
+def _said_instead(sentence: Sentence, index: int, known: Grammar, message: Message) -> list[Found]:
+    """'Scratch that, the interview is on Tuesday now.': a correction, not a request to forget."""
+    first, rest = sentence.clauses[:1], sentence.clauses[1:]
+    if not rest or not _CORRECTION.match(first[0].text) or any(known.forget.search(clause.text) for clause in rest):
+        return []
+    return _clauses(replace(sentence, clauses=rest), index, known, message, explicit=False)
+
+
+def _told_before_asking(sentence: Sentence, known: Grammar) -> Sentence | None:
+    """'I'm vegetarian, so what can I cook?' tells something before it asks: the clauses before the asking one."""
+    told = sentence.clauses[:-1]
+    asks = sentence.clauses[-1] if sentence.clauses else None
+    if asks is None or not told or not known.question.search(_strip(asks, known).text):
+        return None
+    if not all(known.own_voice.match(_strip(clause, known).text) for clause in told):
+        return None
+    if any(known.question.search(clause.text) or _CONDITIONAL.search(clause.text) for clause in told):
+        return None
+    end = told[-1].end
+    return Sentence(
+        start=sentence.start, end=end, text=sentence.text[: end - sentence.start], mark="", clauses=tuple(told)
+    )
+
+
+def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *, explicit: bool) -> list[Found]:
+    found: list[Found] = []
     foreign = False
     over: Clause | None = None
     for clause in sentence.clauses:
@@ -117,20 +148,19 @@ def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *
         if foreign and not known.own_voice.match(clause.text):
             continue
         foreign = False
-        rule = _rule(body, sentence, known, message)
+        rule = _rule(body, sentence, known, message) or _rule_of_dropped_subject(body, clause, sentence, known, message)
         if rule is None and known.no_longer.search(body.text):
             over = clause
             continue
         if rule is None:
-            goes_on = known.continues.match(clause.text) or _same_task(found, body, known)
-            if found and found[-1].end >= clause.start - 6 and goes_on:
+            if found and found[-1].end >= clause.start - 6 and stays(found[-1], clause, body, known):
                 found[-1] = replace(found[-1], end=clause.end)
             continue
         if rule.kind != MemoryType.TODO_HINT and known.no_longer.search(body.text) and not _negates_food(rule):
             over = clause
             continue
         confidence = EXPLICIT_CONFIDENCE if explicit else rule.confidence
-        made = _Found(
+        made = Found(
             kind=rule.kind,
             start=over.start if over is not None and not found else body.start,
             end=body.end,
@@ -138,8 +168,10 @@ def _clauses(sentence: Sentence, index: int, known: Grammar, message: Message, *
             sentence=index,
             slot=slot_of(rule.kind, body.text, rule.families),
             explicit=explicit,
+            bare=rule.instructs and not explicit and not known.for_good.search(sentence.text),
+            core=body.end - body.start,
         )
-        found = _join(found, made, sentence)
+        found = join(found, made, sentence, clause)
     if over is not None and not found:
         return [_retraction(sentence, index, explicit=False)]
     return found
@@ -161,38 +193,23 @@ def _rule(clause: Clause, sentence: Sentence, known: Grammar, message: Message) 
     return None
 
 
+def _rule_of_dropped_subject(
+    body: Clause, clause: Clause, sentence: Sentence, known: Grammar, message: Message
+) -> Rule | None:
+    """Chinese says 我 once: '我姓沈，现在住在苏州'. A later clause without a subject is read as if it had one."""
+    if not _DROPS.match(body.text) or not _HAN.search(body.text):
+        return None
+    before = [one for one in sentence.clauses if one.start < clause.start]
+    own = any(_OWN_ZH.match(_strip(one, known).text) for one in before) if before else _OPENS.match(body.text)
+    if not own:
+        return None
+    rule = _rule(replace(body, text=f"我{body.text}"), sentence, known, message)
+    return rule if rule is not None and rule.kind != MemoryType.CONSTRAINT and rule.confidence >= 0.6 else None
+
+
 def _personal_date(text: str) -> bool:
     """A birthday is a date without being a thing to do."""
     return slot_of(MemoryType.FACT.value, text, frozenset({"birthday", "id_number", "phone"})) is not None
-
-
-def _join(found: list[_Found], made: _Found, sentence: Sentence) -> list[_Found]:
-    """Two clauses of one sentence that say one thing are one fact: of the kind that binds more."""
-    if not found:
-        return [made]
-    last = found[-1]
-    gap = made.start - last.end
-    said = sentence.text[made.start - sentence.start : made.end - sentence.start]
-    before = sentence.text[last.start - sentence.start : last.end - sentence.start]
-    if gap <= NEAR and (_ANAPHORA.match(said) or _DEICTIC.search(said)) and made.kind == MemoryType.CONSTRAINT:
-        kind = last.kind if last.kind == MemoryType.PREFERENCE else made.kind
-        return [*found[:-1], replace(last, end=made.end, kind=kind, slot=last.slot or made.slot)]
-    wishes = (MemoryType.CONSTRAINT, MemoryType.PREFERENCE)
-    if gap <= NEAR and last.kind in wishes and made.kind in wishes and (gap <= 2 or terms(said) & terms(before)):
-        return [*found[:-1], replace(last, end=made.end, slot=last.slot or made.slot)]
-    alike = made.slot is None or last.slot is None or last.slot.partition(":")[0] == made.slot.partition(":")[0]
-    if gap <= NEAR and last.kind == made.kind and (alike or made.kind in (MemoryType.TODO_HINT, *wishes)):
-        joined = replace(
-            last, end=made.end, slot=last.slot or made.slot, confidence=max(last.confidence, made.confidence)
-        )
-        return [*found[:-1], joined]
-    return [*found, made]
-
-
-def _same_task(found: list[_Found], clause: Clause, known: Grammar) -> bool:
-    """'The trip is on the 27th, and I have to collect the forms before it' is one thing to do."""
-    last_is_todo = bool(found) and found[-1].kind == MemoryType.TODO_HINT
-    return last_is_todo and any(rule.pattern.search(clause.text) for rule in known.todos)
 
 
 def _strip(clause: Clause, known: Grammar) -> Clause:
@@ -209,7 +226,7 @@ def _negates_food(rule: Rule) -> bool:
     return bool(rule.families and "diet" in rule.families) or rule.kind == MemoryType.PREFERENCE
 
 
-def _remembered(sentence: Sentence, index: int, known: Grammar, message: Message) -> list[_Found]:
+def _remembered(sentence: Sentence, index: int, known: Grammar, message: Message) -> list[Found]:
     """What the user asks to keep although no rule knows it: the sentence without the asking."""
     marker = known.explicit.search(sentence.text)
     assert marker is not None  # noqa: S101 - the caller has seen it
@@ -221,7 +238,7 @@ def _remembered(sentence: Sentence, index: int, known: Grammar, message: Message
         if len(terms(said)) >= 2:
             kind = MemoryType.TODO_HINT if dates.last_day(said, message.occurred_at) else MemoryType.FACT
             return [
-                _Found(
+                Found(
                     kind=kind.value,
                     start=start,
                     end=end,
@@ -247,7 +264,7 @@ def _bare(sentence: Sentence, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _point_back(found: list[_Found], sentence: Sentence, index: int, known: Grammar) -> list[_Found]:
+def _point_back(found: list[Found], sentence: Sentence, index: int, known: Grammar) -> list[Found]:
     """'Keep that in mind.': what the sentence before said was meant to be kept."""
     if not (known.points_back.search(sentence.text) and is_explicit(sentence, known)):
         return found
@@ -257,8 +274,8 @@ def _point_back(found: list[_Found], sentence: Sentence, index: int, known: Gram
     ]
 
 
-def _retraction(sentence: Sentence, index: int, *, explicit: bool) -> _Found:
-    return _Found(
+def _retraction(sentence: Sentence, index: int, *, explicit: bool) -> Found:
+    return Found(
         kind=MemoryType.FACT.value,
         start=sentence.start,
         end=sentence.end,
@@ -270,46 +287,7 @@ def _retraction(sentence: Sentence, index: int, *, explicit: bool) -> _Found:
     )
 
 
-def _settle(found: list[_Found], text: str) -> list[_Found]:
-    """One fact a slot; what is put in the place of something does not also take it back."""
-    kept: list[_Found] = []
-    for one in found:
-        if BLANK in mask(text)[one.start : one.end] and len(mask(text)[one.start : one.end].replace(BLANK, "")) < 8:
-            continue
-        if kept and _is_reason(one, kept[-1]):
-            kept[-1] = replace(kept[-1], end=one.end, sentence=one.sentence)
-            continue
-        twin = next((i for i, k in enumerate(kept) if k.slot and k.slot == one.slot and k.retract == one.retract), None)
-        if twin is not None:
-            kept[twin] = _merge(kept[twin], one)
-        else:
-            kept.append(one)
-    asserted = {one.slot for one in kept if not one.retract and one.slot}
-    done: list[_Found] = []
-    for one in kept:
-        if one.retract and not one.explicit and one.slot in asserted:
-            continue
-        done.append(one)
-    return done
-
-
-def _is_reason(one: _Found, before: _Found) -> bool:
-    """'I can't stand treadmills. I would rather run in sleet': the second says nothing new by itself."""
-    both = one.kind == before.kind == MemoryType.PREFERENCE
-    return both and one.slot is None and one.sentence - before.sentence == 1 and not one.retract
-
-
-def _merge(first: _Found, second: _Found) -> _Found:
-    """Neighbouring sentences become one span; otherwise the later one stands, for people correct themselves."""
-    if second.sentence - first.sentence <= 1 and second.kind == first.kind:
-        return replace(
-            first, end=second.end, sentence=second.sentence, explicit=first.explicit or second.explicit,
-            confidence=max(first.confidence, second.confidence),
-        )  # fmt: skip
-    return second if second.confidence >= first.confidence else first
-
-
-def _candidate(found: _Found, text: str, message: Message) -> Candidate:
+def _candidate(found: Found, text: str, message: Message) -> Candidate:
     start, end = trim(text, found.start, found.end)
     said = text[start:end]
     day = (

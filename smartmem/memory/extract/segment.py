@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import regex
 
 _CODE = regex.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+", regex.DOTALL)
-# Straight single quotes are left alone: they are apostrophes far more often.
 _QUOTED = regex.compile(r"\"[^\"\n]{2,}?\"|“[^”]{2,}?”|「[^」]{2,}?」|『[^』]{2,}?』|(?<!\w)‘[^’]{4,}?’(?!\w)")
+# They open a quotation only where one is expected: after a colon, a space or a bracket, around several words.
+_SINGLE = regex.compile(r"(?<![^\s:：(,])'(?=\p{L})(?=[^'\n]*\s)(?:[^'\n]|(?<=\p{L})'(?=\p{L}))+[.!?,]?'(?!\p{L})")
 _APOSTROPHE = regex.compile(r"(?<=\p{L})’(?=\p{L})")
 BLANK = "\u25a1"  # no letter, no space, no mark: nothing matches it by accident
 
@@ -22,11 +23,29 @@ _SENTENCE_END = regex.compile(
     r"|\r?\n+|[;；]|(?<=[\p{Extended_Pictographic}])\s+(?=\p{Lu})"
 )
 _CLAUSE_END = regex.compile(
-    r"[,，、:：—–]+|\s-\s"
+    r"[,，、:：—–]+|\s-\s|(?<=\p{Han})[ \u3000]+(?=\p{Han})"
     r"|(?<!\b(?:my|our) \w{2,14})\s(?=(?:and|but|so|because|since|although|though|while|otherwise|plus)\s+"
     r"(?:then\s+|now\s+|also\s+)?"
     r"(?:i|i'm|i've|i'd|i'll|i’m|i’ve|my|we|he|she|they|it|it's|it’s|the|that|that's|there|there's|after|before|please|nobody|a|remember)\b)",
     regex.IGNORECASE,
+)
+# "My eldest, Noor, is starting school": the commas part nothing.
+_APPOSITION = regex.compile(
+    r"\b(?:[Mm]y|[Oo]ur) (?:[\w'-]+ )?[\w'-]+, (?:\p{Lu}\w+|(?:a|an|the|who|which|called) [\w' -]{2,30}), "
+    r"(?=(?:is|was|has|will|can|lives?|works?|plays?|stud\w+|turn\w*|start\w*|moved|teaches|runs|goes|comes|keeps|speaks)\b)"
+)
+# "…, always": the last word of an instruction is no clause of its own.
+_TAIL = regex.compile(
+    r",\s(?:always|every (?:single )?time|without exception|no exceptions|at all times)(?=[.!?…\s]*$)", regex.IGNORECASE
+)
+_MARK = regex.compile(r"[,，、:：—–;]")
+_LEADS_ON = (
+    "and but so that when if because where which as than what how who whom whose only before after while until till "
+    "since think thought know knew guess hope wish believe said say says sure though although like the a way thing "
+    "things time one ones everything all me or why whenever unless once then remember forget"
+).replace(" ", "|")
+_RUN_ON = regex.compile(
+    rf"{_CLAUSE_END.pattern}|(?<!\b(?:{_LEADS_ON}))\s(?=i (?:am|was|have|live|work|had|love|hate)\b)", regex.IGNORECASE
 )
 
 
@@ -56,7 +75,7 @@ class Sentence:
 
 def mask(text: str) -> str:
     """Blank code, links and quoted speech, and write apostrophes one way; the length stays the same."""
-    hidden = _QUOTED.sub(_blank, _CODE.sub(_blank, text))
+    hidden = _SINGLE.sub(_blank, _QUOTED.sub(_blank, _CODE.sub(_blank, text)))
     return _APOSTROPHE.sub("'", hidden)
 
 
@@ -95,8 +114,11 @@ def _keep(found: list[Sentence], masked: str, start: int, end: int, mark: str) -
 def _clauses(masked: str, start: int, end: int) -> list[Clause]:
     made: list[Clause] = []
     begin = start
-    for match in _CLAUSE_END.finditer(masked, start, end):
-        if _in_number(masked, match):
+    # Who writes without any mark begins a new statement by its subject.
+    ends = _CLAUSE_END if _MARK.search(masked[start:end]) else _RUN_ON
+    inside = [(m.start(), m.end()) for known in (_APPOSITION, _TAIL) for m in known.finditer(masked, start, end)]
+    for match in ends.finditer(masked, start, end):
+        if _in_number(masked, match) or any(first <= match.start() < last for first, last in inside):
             continue
         _add(made, masked, begin, match.start())
         begin = match.end()

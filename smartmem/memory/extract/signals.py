@@ -17,6 +17,12 @@ _SELF = regex.compile(
 )
 
 
+# An instruction in the form of a question.
+_ASKS_FOR_GOOD = regex.compile(
+    r"(?:could|can|would|will) you (?:please )?(?:always|never|from now on|in (?:the )?future|stop)\b", regex.IGNORECASE
+)
+
+
 def speaks_of_self(text: str) -> bool:
     """Whether a message may hold something about its author at all: it speaks of her, asks to remember, or instructs.
 
@@ -53,6 +59,8 @@ def taken_back(text: str) -> list[str]:
 
 def is_question(sentence: Sentence, known: Grammar) -> bool:
     """English asks from its first word on, Chinese at the end: only the last clause is looked at there."""
+    if _ASKS_FOR_GOOD.match(sentence.text):
+        return False
     if sentence.is_question or not sentence.clauses:
         return sentence.is_question
     asked = sentence.text if sentence.text.isascii() else sentence.clauses[-1].text
@@ -65,8 +73,9 @@ def is_explicit(sentence: Sentence, known: Grammar) -> bool:
 
 def is_standing(sentence: Sentence, known: Grammar) -> bool:
     """Whether a request is meant for good: 'always give me…', 以后都…"""
+    for_good = known.for_good.search(sentence.text)
     return any(
-        rule.kind == MemoryType.CONSTRAINT and rule.pattern.search(clause.text)
+        rule.kind == MemoryType.CONSTRAINT and (for_good or not rule.instructs) and rule.pattern.search(clause.text)
         for rule in known.rules
         for clause in sentence.clauses
     )
