@@ -10,7 +10,7 @@ import typer
 
 from smartmem import __version__
 from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, replays, serve, setup, web
-from smartmem.cli.common import BAD_INPUT, FAULT, exit_status, print_error, say
+from smartmem.cli.common import BAD_INPUT, FAULT, INTERRUPTED, exit_status, print_error, say
 from smartmem.errors import SmartMemError
 
 app = typer.Typer(
@@ -60,6 +60,10 @@ def main() -> None:
     """Run the command line: errors are one line on stderr and an exit status, never a traceback."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stderr.write("smartmem: stopped; what was committed is kept, the same command goes on from there\n")
+        raise
     except SmartMemError as error:
         print_error(error)
         sys.exit(exit_status(error))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smartmem.cli.common import AsJson, Database, SettingsFile, print_json, print_table, say, workbench
-from smartmem.errors import BadRecord
+from smartmem.errors import BadRecord, StoreUnavailable
 
 if TYPE_CHECKING:
     from smartmem.workbench import ImportReport
@@ -88,13 +88,17 @@ def work(
             report = bench.work(workers=workers)
     if json:
         print_json(report.to_dict())
-        return
-    say(
-        f"{report.events} events relayed, {report.success} jobs done, {report.failed} failed attempts, "
-        f"{report.dead} dead letters ({report.seconds:.1f} s)"
-    )
-    if report.dead:
-        say("next: smartmem jobs list --status dead, smartmem outbox list --status dead")
+    else:
+        say(
+            f"{report.events} events relayed, {report.success} jobs done, {report.failed} failed attempts, "
+            f"{report.dead} dead letters ({report.seconds:.1f} s)"
+        )
+        if report.dead and not report.away:
+            say("next: smartmem jobs list --status dead, smartmem outbox list --status dead")
+    if report.away:
+        raise StoreUnavailable(
+            f"{report.away}; the memories are written, and `smartmem work` makes their vectors when it is back"
+        )
 
 
 def status(database: Database = None, settings: SettingsFile = None, json: AsJson = False) -> None:

@@ -127,9 +127,11 @@ class Workbench:
 
     @functools.cached_property
     def store(self) -> VectorStore:
-        """The vector store of the settings, opened on first use: one that is away keeps nobody from starting."""
+        """The vector store of the settings. One that is away keeps nobody from starting; a wrong setting does."""
         dim = self.embedder.dim
-        return DeferredStore(lambda: create("store", self.store_spec, dim=dim), dim)
+        made = DeferredStore(lambda: create("store", self.store_spec, dim=dim), dim)
+        made.try_open()
+        return made
 
     @property
     def store_spec(self) -> dict[str, Any]:

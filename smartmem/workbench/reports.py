@@ -52,12 +52,16 @@ class ImportReport(_Report):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainReport(_Report):
-    """What relays and workers did until nothing was left. `failed` counts attempts, each of which was retried."""
+    """What relays and workers did until nothing was left. `failed` counts attempts, each of which was retried.
+
+    `away`: why some memories have no vector yet (the store or the embedder cannot be reached), or ''.
+    """
 
     events: int
     success: int
     failed: int
     dead: int
+    away: str = ""
     seconds: float
 
     @property

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from smartmem.chat import history
+from smartmem.db.dead_letters import DeadFilter
 from smartmem.errors import StoreUnavailable
 from smartmem.jobs import enqueue
 from smartmem.jobs.types import JobHandler
@@ -26,6 +27,7 @@ from smartmem.outbox.events import EventRegistry
 from smartmem.outbox.relay import Relay, RelayCounts
 from smartmem.progress import bar
 from smartmem.settings import Settings
+from smartmem.types import JobType, VectorStatus
 from smartmem.workbench.reports import DrainReport
 
 if TYPE_CHECKING:
@@ -108,8 +110,16 @@ class Runner:
             success=jobs.success,
             failed=events.failed + jobs.failed,
             dead=events.dead + jobs.dead,
+            away=self._away() if jobs.dead else "",
             seconds=time.perf_counter() - started,
         )
+
+    def _away(self) -> str:
+        """Why memories are without vectors although nothing is left to do, or ''."""
+        if not self._bench.status().vectors.get(VectorStatus.FAILED.value):
+            return ""
+        dead = self._bench.jobs.dead.list(DeadFilter(kind=JobType.EMBED.value), limit=1)
+        return str(dead[0].last_error) if dead else "the vector store was away"
 
     def run(self, stop: threading.Event, *, workers: int | None = None) -> DrainReport:
         """Until `stop` is set: one relay thread and one worker here, further workers as processes."""

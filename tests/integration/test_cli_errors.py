@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import Cli, Ran
-from tests.support.net import free_port
+from tests.support.net import free_port, poll
 
 
 @pytest.fixture
@@ -255,19 +258,15 @@ def test_missing_extra(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_store_path_in_use(folder: Path, cli: Cli) -> None:
-    from smartmem.rag.registry import create
-
     write(folder, talk())
     cli.ok("import", "chat.jsonl")
     (folder / "smartmem.toml").write_text(
-        'embedder = { name = "mock" }\nstore = { name = "milvus", path = "vectors.milvus" }\n', "utf-8"
+        'embedder = { name = "mock" }\nstore = { name = "milvus", path = "vectors.milvus" }\n[jobs]\nmax_retry = 1\n',
+        "utf-8",
     )
-    import subprocess
-    import sys
-
     holder = (
         "from smartmem.rag.registry import create; import sys\n"
-        "s = create('store', {'name': 'milvus', 'path': 'vectors.milvus'}, dim=256); print('held', flush=True)\n"
+        "s = create('store', {'name': 'milvus', 'path': 'vectors.milvus'}, dim=64); print('held', flush=True)\n"
         "sys.stdin.read(); s.close()\n"
     )
     with subprocess.Popen(
@@ -275,10 +274,35 @@ def test_store_path_in_use(folder: Path, cli: Cli) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline().strip() == "held"
-        refused(cli("work", "--drain"), "vectors.milvus", "in use", status=3)
+        refused(cli("work", "--drain"), "vectors.milvus", "in use", "the memories are written", status=3)
+        # A vector store that is away keeps no fact from being written, and recall goes on without it.
+        assert cli.ok("status", "--json").json["vectors"] == {"failed": 1}
+        assert "Oslo" in cli.ok("recall", "--user", 3, "--what", "memories", "Where do I live?").out
         other.communicate("")
-    store = create("store", {"name": "milvus", "path": "vectors.milvus"}, dim=256)  # free again, and empty
-    store.close()
+    assert cli.ok("work", "--drain", "--json").json["away"] == ""
+    assert cli.ok("status", "--json").json["vectors"] == {"synced": 1}
+
+
+def test_an_import_that_is_stopped_goes_on_where_it_was(folder: Path, cli: Cli) -> None:
+    """Ctrl-C amid the batches: whole batches stand, each message with its event, and the next run adds the rest."""
+    count = 20_000
+    write(folder, *(talk(client_message_id=str(n), content=f"I live in house {n}.") for n in range(count)))
+    command = [sys.executable, "-c", "from smartmem.cli.app import main; main()", "import", "chat.jsonl"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder) as importing:
+        assert poll(lambda: (folder / "smartmem.db").exists() and messages(folder) > 0, seconds=60, every=0.01)
+        importing.send_signal(signal.SIGINT)
+        _, told = importing.communicate()
+    assert importing.returncode == 130
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
+    kept = messages(folder)
+    assert kept % 500 == 0
+    with sqlite3.connect(folder / "smartmem.db") as db:
+        assert db.execute("SELECT count(*) FROM outbox_messages").fetchone() == (kept,)
+        assert db.execute("SELECT message_count FROM conversations").fetchone() == (kept,)
+    db.close()
+    again = cli.ok("import", "chat.jsonl", "--json").json
+    assert (again["present"], again["added"], again["events"]) == (kept, count - kept, count - kept)
 
 
 def test_unknown_command_and_option(folder: Path, cli: Cli) -> None:

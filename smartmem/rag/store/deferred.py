@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,11 @@ class DeferredStore:
         self._lock = threading.Lock()
         self._store: VectorStore | None = None
         self._failed: tuple[float, str] | None = None
+
+    def try_open(self) -> None:
+        """Open it now if it can be. Raises for what waiting does not mend: a wrong option, a missing extra."""
+        with contextlib.suppress(StoreUnavailable):
+            self._opened()
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         self._opened().upsert(chunks, vectors)
