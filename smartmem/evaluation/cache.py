@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import sqlite3
+import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,12 +80,14 @@ def unpack(block: bytes) -> dict[str, list[tuple[str, float]]]:
 
 
 class StageCache:
-    """JSON values by key. `read=False` computes everything anew and still writes."""
+    """JSON values by key. `read=False` computes everything anew, vectors too, and still writes the stages."""
 
     def __init__(self, folder: str | Path | None = None, *, read: bool = True) -> None:
         self.folder = Path(folder) if folder else default_folder()
         self._read = read
         self.hits = self.misses = 0
+        # Arms of one run share vectors even when those of earlier runs are not to be used.
+        self._fresh = None if read else tempfile.TemporaryDirectory(prefix="smartmem-vectors-")
         self._dirty_since = 0.0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,8 +100,8 @@ class StageCache:
 
     @property
     def vectors_path(self) -> str:
-        """The file of the vector cache beside the stages."""
-        return str(self.folder / "vectors.sqlite")
+        """The file of the vector cache: beside the stages, or one of this run's own if nothing may be read."""
+        return str((Path(self._fresh.name) if self._fresh else self.folder) / "vectors.sqlite")
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         """What is known among `keys`."""
@@ -157,6 +160,8 @@ class StageCache:
     def close(self) -> None:
         self.commit()
         self._db.close()
+        if self._fresh:
+            self._fresh.cleanup()
 
     def __enter__(self) -> StageCache:
         return self

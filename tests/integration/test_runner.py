@@ -80,6 +80,8 @@ def test_the_manifest_says_what_it_takes_to_run_again(tmp_path: Path) -> None:
     assert manifest["usage"]["not_counted"] == []
     again = run_suite(small_suite(tmp_path / "c")).manifest
     assert again["usage"]["calls"] == 0
+    anew = run_suite(small_suite(tmp_path / "c", latency_queries=0), resume=False).manifest
+    assert anew["usage"]["texts"] == 638 + 144, "with nothing cached the vectors are computed anew as well"
 
 
 def test_a_second_run_computes_nothing_and_a_new_reranker_embeds_nothing(tmp_path: Path) -> None:
