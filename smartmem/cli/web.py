@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smartmem.cli.common import UNAVAILABLE, AsJson, SettingsFile, print_json, print_table, say
+from smartmem.cli.common import (
+    BAD_INPUT,
+    NOT_PASSED,
+    UNAVAILABLE,
+    AsJson,
+    SettingsFile,
+    print_error,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from smartmem.web import WebTools
@@ -48,7 +58,7 @@ def search(
     answer = _tools(settings).search(query, k, domain or (), recency_days)
     if json:
         print_json(as_json(answer))
-    else:
+    elif answer.results:
         print_table("", ["title", "url", "snippet"], [(r.title, r.url, r.snippet) for r in answer.results])
     _end(answer.observation, json)
 
@@ -102,7 +112,7 @@ def ask(
     answer = tools.ask(question, session, k, domain or (), recency_days)
     if json:
         print_json(as_json(answer))
-    else:
+    elif answer.answer_evidence:
         print_table("", ["score", "evidence", "url"], [(e.score, e.text, e.url) for e in answer.answer_evidence])
         if answer.fallback_reason:
             say(f"note: stage {answer.stage}: {answer.fallback_reason}")
@@ -122,9 +132,11 @@ def tools(settings: SettingsFile = None) -> None:
 
 
 def _end(observation: Any, json: bool) -> None:
-    """A failure on the web is an observation, not an exception: one line, and exit status 3 (try again later)."""
+    """A failure on the web is an observation, not an exception: one line, and a status that says what to do."""
     if observation is None:
         return
     if not json:
-        typer.echo(f"smartmem: {observation.kind}: {observation.message}; {observation.next_step}", err=True)
-    raise typer.Exit(UNAVAILABLE)
+        print_error(f"{observation.kind}: {observation.message}; {observation.next_step}")
+    if observation.kind == "no_results":
+        raise typer.Exit(NOT_PASSED)
+    raise typer.Exit(UNAVAILABLE if observation.retryable else BAD_INPUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -27,6 +28,7 @@ _TRACKING = frozenset(
 )
 _INDEX = frozenset({"index.html", "index.htm", "index.php", "default.aspx"})
 _MAX_URL = 2083
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
 class BadUrl(ValueError):
@@ -71,7 +73,8 @@ def clean_domain(value: str) -> str:
     text = text if "//" in text else f"//{text.removeprefix('*.')}"
     try:
         host = domain(text)
-        return host.encode("idna").decode("ascii") if host else ""
+        name = host.encode("idna").decode("ascii") if host else ""
+        return name if _HOST.fullmatch(name) else ""
     except (ValueError, UnicodeError):
         return ""
 
