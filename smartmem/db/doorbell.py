@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import select
 import socket
 import tempfile
 import threading
@@ -80,7 +79,6 @@ class Listener:
             listener.bind(str(path))
         except OSError:
             return  # no folder, or its path is too long: the poll has to do
-        listener.setblocking(False)
         self._socket, self._path = listener, path
 
     def wait(self, seconds: float, stop: threading.Event | None = None) -> bool:
@@ -99,8 +97,12 @@ class Listener:
             else:
                 time.sleep(seconds)
             return False
-        if not select.select([self._socket], [], [], seconds)[0]:
+        self._socket.settimeout(seconds)  # not select(), which refuses descriptors from 1,024 on
+        try:
+            self._socket.recv(16)
+        except TimeoutError:
             return False
+        self._socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while self._socket.recv(16):  # a hundred rings are one
                 pass

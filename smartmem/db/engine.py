@@ -29,6 +29,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Engine, Table, create_engine, event, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.sql.dml import Insert
 
@@ -43,6 +44,7 @@ T = TypeVar("T")
 
 BUSY_S = 20.0  # how long a statement waits for a lock before it counts as failed
 RETRIES = 8
+POOL = 64  # connections of one process
 IDLE_CHECK_S = 1.0
 
 _WRITE = "smartmem_write"
@@ -201,6 +203,11 @@ class Database:
                     f"{self.url}: is locked by another transaction ({error.orig}); try again later"
                 ) from error
             raise
+        except PoolTimeout as error:
+            raise StoreUnavailable(
+                f"{self.url}: all {POOL} connections of this process are in use, for {BUSY_S:g} s; "
+                "use fewer threads, or close transactions sooner"
+            ) from error
 
     def ring_after_commit(self, conn: Connection) -> None:
         """Wake relays and workers once this transaction is committed."""
@@ -290,7 +297,7 @@ def _engine(url: URL) -> Engine:
     # Errors are logged and kept on rows (last_error): they must not carry a statement's parameters, which hold what
     # users said.
     options: dict[str, Any] = {"hide_parameters": True, "poolclass": QueuePool, "pool_timeout": BUSY_S}
-    options |= {"pool_size": 8, "max_overflow": 56}
+    options |= {"pool_size": 8, "max_overflow": POOL - 8}
     if kind == "sqlite":
         options["connect_args"] = {"timeout": BUSY_S, "check_same_thread": False}
     else:

@@ -26,7 +26,7 @@ from smartmem.errors import DataError, StaleLease, StoreUnavailable
 from smartmem.jobs.heartbeat import Heartbeat
 from smartmem.jobs.queue import dump
 from smartmem.jobs.types import Job, JobHandler, Prepared
-from smartmem.outbox.relay import describe, name_worker
+from smartmem.outbox.relay import as_exception, describe, name_worker
 from smartmem.progress import bar
 from smartmem.settings import JobSettings
 from smartmem.telemetry import JOBS as JOBS_TOTAL
@@ -85,7 +85,7 @@ class Worker:
         self._handlers = {handler.job_type: handler for handler in handlers}
         self._leases = Leases(db, JOBS, settings)
         # A worker for some types leaves the others alone; one for all needs no such condition in its claims.
-        some = set(self._handlers) < {str(kind) for kind in JobType}
+        some = not {str(kind) for kind in JobType} <= set(self._handlers)
         self._kinds = sorted(self._handlers) if some else None
         self._heartbeat = Heartbeat(self._leases, settings.renew_s)
         self._left: list[tuple[str, list[int]]] = []  # leases of batches that an outage or an interrupt cut short
@@ -221,9 +221,11 @@ class Worker:
             return answers
         except StoreUnavailable as error:
             return [error] * len(jobs)  # a vector store that is down is so for each of them
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything; it is recorded on the job
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - see `as_exception`; it is recorded on the job
             if len(jobs) == 1:
-                return [error]
+                return [as_exception(error)]
             log.info("worker %s: preparing %d jobs failed (%s); one by one", self.worker_id, len(jobs), error)
         return [answer for job in jobs for answer in self._answers(handler, [job])]
 
@@ -233,9 +235,9 @@ class Worker:
         try:
             self._commit(batch, handler, ready)
             return WorkCounts(success=len(ready))
-        except StoreUnavailable:
+        except (StoreUnavailable, KeyboardInterrupt):
             raise
-        except Exception as error:  # noqa: BLE001 - each job then answers for itself
+        except BaseException as error:  # noqa: BLE001 - each job then answers for itself
             if len(ready) > 1:
                 log.info("worker %s: applying %d jobs failed (%s); one by one", self.worker_id, len(ready), error)
         counts = WorkCounts()
@@ -251,9 +253,9 @@ class Worker:
         except StaleLease as lost:
             log.warning("worker %s: %s", self.worker_id, lost)
             return self._drop(batch, [row])
-        except StoreUnavailable:
+        except (StoreUnavailable, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             log.info("worker %s: job %d failed", self.worker_id, row.id, exc_info=True)
             return self._fail(batch, [_failure(row, error)])
 
@@ -330,5 +332,5 @@ def _job(claimed: Claimed) -> Job:
     )
 
 
-def _failure(claimed: Claimed, error: Exception) -> Failure:
+def _failure(claimed: Claimed, error: BaseException) -> Failure:
     return Failure(claimed=claimed, error=describe(error), permanent=isinstance(error, DataError))

@@ -179,9 +179,9 @@ class Relay:
         try:
             self.db.run(lambda conn: self._consume(conn, token, works))
             return RelayCounts(consumed=len(works))
-        except StoreUnavailable:
+        except (StoreUnavailable, KeyboardInterrupt):
             raise
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything; each event then answers for itself
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything; each event answers for itself
             log.info("relay %s: a batch of %d failed (%s); one by one", self.worker_id, len(works), error)
         counts = RelayCounts()
         for work in works:
@@ -197,9 +197,9 @@ class Relay:
             log.warning("relay %s: %s", self.worker_id, lost)
             blocked.add(work.claimed.key)  # whoever has it now decides when the next of its key may go
             return RelayCounts(lost=1)
-        except StoreUnavailable:
+        except (StoreUnavailable, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             log.info("relay %s: event %s failed", self.worker_id, work.event.event_id, exc_info=True)
             failure = Failure(claimed=work.claimed, error=describe(error), permanent=isinstance(error, BadRecord))
         try:
@@ -220,6 +220,14 @@ class Relay:
 def describe(error: BaseException) -> str:
     """An error as `last_error` shows it: its class and message."""
     return f"{type(error).__name__}: {error}"
+
+
+def as_exception(error: BaseException) -> Exception:
+    """`sys.exit` in a handler, a cancelled task, a panic of a Rust library: none of them is an `Exception`, and none
+    may end the worker uncounted, or its job would end one worker after the other."""
+    if isinstance(error, Exception):
+        return error
+    return RuntimeError(f"a handler raised {describe(error)}")
 
 
 def name_worker(kind: str) -> str:

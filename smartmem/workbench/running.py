@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -125,20 +126,17 @@ class Runner:
         """Until `stop` is set: one relay thread and one worker here, further workers as processes."""
         started = time.perf_counter()
         count = workers or self._bench.settings.jobs.workers
-        relayed: list[RelayCounts] = []
         relay, worker = self.relay(), self.worker()
         self._bench.db.run(ask_again)
-        with self._helpers(count - 1):
-            thread = threading.Thread(
-                target=lambda: relayed.append(relay.run(stop, poll_s=self._bench.settings.jobs.poll_s)), name="relay"
-            )
-            thread.start()
+        with self._helpers(count - 1), ThreadPoolExecutor(1, thread_name_prefix="relay") as pool:
+            relayed = pool.submit(relay.run, stop, poll_s=self._bench.settings.jobs.poll_s)
+            # A relay that ends by an error must not leave a worker behind that waits for ever for what it relays.
+            relayed.add_done_callback(lambda _: stop.set())
             try:
                 jobs = worker.run(stop)
             finally:
                 stop.set()
-                thread.join(GRACE_S)
-        events = relayed[0] if relayed else RelayCounts()
+        events = relayed.result()
         return DrainReport(
             events=events.consumed,
             success=jobs.success,

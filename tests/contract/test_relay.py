@@ -204,3 +204,16 @@ def test_extraction_is_only_enqueued(db: Database) -> None:
     assert first.source_event_id == rows(db, outbox_messages)[0].event_id
     payload = json.loads(first.payload)
     assert (payload["source_text"], payload["cut"], payload["source_chars"]) == ("tea ", True, 18)
+
+
+def test_what_is_no_exception_still_fails_its_event_alone(db: Database) -> None:
+    def leaves(conn: Connection, events: Sequence[Event]) -> None:
+        if any(event.payload.n == 1 for event in events):
+            raise SystemExit(3)
+
+    put(db, happened("a", 1), happened("b", 2), max_retry=1)
+    registry = EventRegistry()
+    registry.register(Happened, leaves)
+    counts = Relay(db, registry, OutboxSettings(), worker_id="r1").run_once()
+    assert (counts.consumed, counts.dead) == (1, 1)
+    assert "SystemExit: 3" in rows(db, outbox_messages)[0].last_error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -338,3 +339,34 @@ def test_an_effect_that_breaks_a_unique_key_fails_its_job(db: Database) -> None:
 def test_drain_stops_near_its_limit(db: Database) -> None:
     put(db, *range(1, 11))
     assert worker(db, ScriptedHandler(), settings=JobSettings(batch=2)).drain(limit=4).success == 4
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError()], ids=["exit", "cancelled"])
+@pytest.mark.parametrize("step", ["prepare", "apply"])
+def test_what_is_no_exception_still_fails_its_job_alone(db: Database, error: BaseException, step: str) -> None:
+    """Else a job whose handler calls sys.exit() would end one worker after the other, uncounted."""
+    bad, good = put(db, 1, 2, max_retry=1)
+
+    def hurt(one: Job) -> None:
+        if one.id == bad:
+            raise error
+
+    def effect(conn: Connection, done: Sequence[Prepared]) -> None:
+        for one in done:
+            hurt(one.job)
+        record(conn, done)
+
+    handler = ScriptedHandler(hurt, effect=record) if step == "prepare" else ScriptedHandler(effect=effect)
+    one = worker(db, handler)
+    counts = one.run_once()
+    assert (counts.success, counts.dead) == (1, 1)
+    assert effects(db) == [good]
+    assert type(error).__name__ in rows(db)[0].last_error
+
+
+def test_a_worker_with_a_type_of_its_own_leaves_the_others_alone(db: Database) -> None:
+    put(db, 1, job_type="embed")
+    put(db, 2, job_type="digest")
+    one = worker(db, ScriptedHandler(effect=record, job_type="digest"), ScriptedHandler())
+    assert one.drain().success == 1
+    assert statuses(db) == ["pending", "success"]
