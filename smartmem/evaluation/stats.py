@@ -4,6 +4,10 @@ Queries of one conversation share its text, so they are no independent draws: ev
 LoCoMo has ten, and the intervals say what ten can say. Sources: Efron 1987 (BCa), Phipson & Smyth 2010 (the +1 of
 permutation p-values), Holm 1979, Bloom 1995 (minimum detectable effect). Checked against scipy and by simulation in
 tests/unit/test_stats.py.
+
+Bootstrap intervals of few clusters are too short: of 1,000 simulated sets, nominal 95 % intervals held the true mean in
+82 % (5 clusters), 89 % (10), 92 % (16), 93 % (40). The permutation test kept its 5 % (0.0, 5.1, 5.3, 5.0).
+So a difference is judged by its p-value; reports say this beside the intervals.
 """
 
 from __future__ import annotations

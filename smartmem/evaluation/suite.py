@@ -166,15 +166,15 @@ def make_suite(values: Mapping[str, Any], source: str = "suite") -> Suite:
         return Suite.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        key = ".".join(str(part) for part in first["loc"])
         given = first.get("input")
         shown = f" = {given!r}" if isinstance(given, str | int | float | bool) else ""
         rooms: dict[str, type[BaseModel]] = {"arms": ArmSpec, "datasets": DatasetSpec}
-        place = rooms.get(str(first["loc"][0]), Suite) if first["loc"] else Suite
-        what = f"unknown key; known are: {', '.join(place.model_fields)}"
-        raise ConfigError(
-            f"{source}: {key}{shown}: {what if first['type'] == 'extra_forbidden' else first['msg']}"
-        ) from None
+        room = rooms.get(str(first["loc"][0]), Suite) if first["loc"] else Suite
+        what = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            what = f"unknown key; known are: {', '.join(room.model_fields)}"
+        raise ConfigError(": ".join(part for part in (source, f"{key}{shown}", what) if part)) from None
 
 
 def narrowed(suite: Suite, arms: Iterable[str]) -> Suite:
