@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from smartmem.errors import MissingExtra
+from smartmem.errors import ConfigError, MissingExtra
 
 log = logging.getLogger("smartmem")
 
 # Seconds. From a cache hit to a job that waited through all its back-offs.
 BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+BUCKETS_MS = tuple(1000 * edge for edge in BUCKETS)
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -27,6 +28,13 @@ EVENTS = "memory_outbox_events_total"  # {to: claimed|consumed|failed|dead|lost}
 LATENCY = "memory_message_to_memory_seconds"
 SUCCESS_RATE = "memory_job_success_rate"
 RETRY_RATE = "memory_job_retry_rate"
+DECISIONS = "memory_decision_distribution"  # {operation: ADD|UPDATE|DELETE|NONE}
+DECISION_FALLBACKS = "memory_decision_fallbacks"
+RECALLS = "memory_recalls"  # {result: hit|miss}
+RECALL_FALLBACKS = "memory_rag_fallbacks"
+RECALL_MS = "memory_rag_latency_ms"
+INJECTED = "memory_injected_items"
+DEDUP_DROPS = "memory_retrieve_dedup_drop_count"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +65,11 @@ class Metrics:
                 self._counts[key] = self._counts.get(key, 0) + value
 
     def observe(self, name: str, seconds: float, times: int = 1, **labels: str) -> None:
-        """Add a duration to a histogram, `times` over."""
+        """Add a duration to a histogram, `times` over; in milliseconds where the name ends in `_ms`."""
         key = (name, tuple(sorted(labels.items())))
         with self._lock:
             cells, total = self._times.get(key) or ([0] * (len(BUCKETS) + 1), 0.0)
-            cells[bisect.bisect_left(BUCKETS, seconds)] += times
+            cells[bisect.bisect_left(_edges(name), seconds)] += times
             self._times[key] = (cells, total + seconds * times)
 
     def gauge(self, name: str, read: Callable[[], float | None]) -> None:
@@ -85,7 +93,7 @@ class Metrics:
             yield Sample(name=name, kind="counter", labels=dict(labels), value=value)
         for (name, labels), (cells, total) in sorted(times.items()):
             so_far, buckets = 0, []
-            for edge, cell in zip([*map(str, BUCKETS), "+Inf"], cells, strict=True):
+            for edge, cell in zip([*map(str, _edges(name)), "+Inf"], cells, strict=True):
                 so_far += cell
                 buckets.append((edge, float(so_far)))
             yield Sample(name=name, kind="histogram", labels=dict(labels), value=total, buckets=tuple(buckets))
@@ -102,6 +110,16 @@ class Metrics:
             yield SUCCESS_RATE, good / (good + dead)
         if good + again + dead:
             yield RETRY_RATE, again / (good + again + dead)
+        if decided := self.total(DECISIONS):
+            yield "memory_decision_fallback_rate", self.total(DECISION_FALLBACKS) / decided
+        if asked := self.total(RECALLS):
+            yield "memory_retrieval_hit_rate", self.total(RECALLS, result="hit") / asked
+            yield "memory_rag_fallback_rate", self.total(RECALL_FALLBACKS) / asked
+            yield "memory_injection_count_avg", self.total(INJECTED) / asked
+
+
+def _edges(name: str) -> tuple[float, ...]:
+    return BUCKETS_MS if name.endswith("_ms") else BUCKETS
 
 
 metrics = Metrics()
@@ -111,7 +129,7 @@ def serve_metrics(port: int, source: Metrics = metrics, *, host: str = "127.0.0.
     """Serve the figures for Prometheus on `http://host:port/metrics`; returns what stops it.
 
     On loopback unless told otherwise: the figures name no user, but how busy a site is, is its own business. Raises
-    `MissingExtra` without prometheus_client.
+    `MissingExtra` without prometheus_client, `ConfigError` when the port is taken.
     """
     try:
         from prometheus_client import CollectorRegistry, start_http_server
@@ -119,7 +137,10 @@ def serve_metrics(port: int, source: Metrics = metrics, *, host: str = "127.0.0.
         raise MissingExtra("prometheus-client", "metrics") from None
     registry = CollectorRegistry()
     registry.register(_Collector(source))
-    server, thread = start_http_server(port, addr=host, registry=registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"metrics port {port} on {host} cannot be opened ({error}); choose another") from None
 
     def stop() -> None:
         server.shutdown()

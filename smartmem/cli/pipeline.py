@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smartmem.cli.common import AsJson, Database, SettingsFile, print_json, print_table, say, workbench
-from smartmem.errors import BadRecord, StoreUnavailable
+from smartmem.errors import BadRecord, ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
     from smartmem.workbench import ImportReport
@@ -67,6 +67,12 @@ def _end_of_import(report: ImportReport) -> None:
 def work(
     drain: Annotated[bool, typer.Option("--drain", help="stop when nothing is left to do")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="worker processes  [default: 1]")] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port", min=1, max=65_535, help="serve Prometheus here; further workers on the next ports"
+        ),
+    ] = None,
     database: Database = None,
     settings: SettingsFile = None,
     json: AsJson = False,
@@ -79,13 +85,16 @@ def work(
     Examples:
       smartmem work --drain
       smartmem work --workers 4
+      smartmem work --metrics-port 9464
     """
     with workbench(database, settings, create=False) as bench:
         if drain:
+            if metrics_port is not None:
+                raise ConfigError("--metrics-port is for work that goes on: leave out --drain")
             report = bench.drain(workers=workers)
         else:
             say(f"working on {bench.database_name}; Ctrl-C stops")
-            report = bench.work(workers=workers)
+            report = bench.work(workers=workers, metrics_port=metrics_port)
     if json:
         print_json(report.to_dict())
     else:

@@ -29,7 +29,7 @@ from smartmem.memory.normalise import normalise_facts
 from smartmem.memory.user_settings import DEFAULTS, UserSettings, load_user_settings
 from smartmem.memory.write import decision_row, write_decision, write_legacy
 from smartmem.settings import ExtractSettings, WriteSettings
-from smartmem.telemetry import log
+from smartmem.telemetry import DECISION_FALLBACKS, DECISIONS, log, metrics
 from smartmem.types import JobType, MemoryStatus
 
 Withdrawn = Set[tuple[str, str, str]]  # source message, namespace, content hash
@@ -184,6 +184,9 @@ class ExtractHandler:
         created = changes.flush(conn)
         if planned:
             conn.execute(insert(memory_decisions), [p.row(created, now) for p in planned])
+            for one in planned:  # counted again by a transaction that is run again: a figure to watch, not an account
+                metrics.count(DECISIONS, operation=one.decision.operation.value)
+                metrics.count(DECISION_FALLBACKS, one.decision.fallback_reason is not None)
         return _report(done, created, legacy, planned)
 
 

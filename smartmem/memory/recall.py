@@ -11,6 +11,7 @@ what was deleted a moment ago is not recalled, also when the vector store still 
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -30,7 +31,7 @@ from smartmem.memory.user_settings import DEFAULTS, load_user_settings
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.types import Filter
 from smartmem.settings import RecallSettings
-from smartmem.telemetry import log
+from smartmem.telemetry import DEDUP_DROPS, INJECTED, RECALL_FALLBACKS, RECALL_MS, RECALLS, log, metrics
 from smartmem.text import language
 from smartmem.types import is_user
 
@@ -154,6 +155,7 @@ class Recaller:
             run_id=run_id,
             as_of=as_of,
         )
+        begun = time.perf_counter()
         used: Mode = mode or self.mode
         now = at or as_of or self.db.now()
         vectors, reason = self._by_meaning(scope, query, used)
@@ -188,6 +190,7 @@ class Recaller:
             sources = read_sources(conn, [j.row for j in kept])
         if touch and as_of is None:
             self._touch([j.row for j in kept])
+        _report(judged, len(kept), reason, time.perf_counter() - begun)
         return Recalled(
             query=query,
             mode=used,
@@ -276,3 +279,11 @@ def _dropped(judged: ranking.Judged) -> DroppedItem:
         score=judged.score,
         reason=judged.reason or "",
     )
+
+
+def _report(judged: Sequence[ranking.Judged], kept: int, fallback: str | None, seconds: float) -> None:
+    metrics.count(RECALLS, result="hit" if kept else "miss")
+    metrics.count(RECALL_FALLBACKS, fallback is not None)
+    metrics.count(INJECTED, kept)
+    metrics.count(DEDUP_DROPS, sum(one.reason in ("DUPLICATE", "DUP_TOPIC") for one in judged))
+    metrics.observe(RECALL_MS, 1000 * seconds)

@@ -192,12 +192,18 @@ class Workbench:
         """Relay events and work jobs until nothing is left; with `wait`, also those that wait for another try."""
         return self.runner.drain(workers=workers, wait=wait)
 
-    def work(self, *, workers: int | None = None, stop: threading.Event | None = None) -> DrainReport:
-        """Relay and work until `stop` is set, or until SIGTERM or Ctrl-C when it is not given."""
+    def work(
+        self, *, workers: int | None = None, stop: threading.Event | None = None, metrics_port: int | None = None
+    ) -> DrainReport:
+        """Relay and work until `stop` is set, or until SIGTERM or Ctrl-C when it is not given.
+
+        `metrics_port`: Prometheus may ask this process there, on loopback, and each further worker process on the
+        next port.
+        """
         if stop is not None:
-            return self.runner.run(stop, workers=workers)
+            return self.runner.run(stop, workers=workers, metrics_port=metrics_port)
         with until_told() as told:
-            return self.runner.run(told, workers=workers)
+            return self.runner.run(told, workers=workers, metrics_port=metrics_port)
 
     def reconcile(self, *, user_id: int | None = None, dry_run: bool = False) -> Drift:
         """Compare memories with the vector store, both ways, and mend the store."""

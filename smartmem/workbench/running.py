@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from smartmem.outbox.events import EventRegistry
 from smartmem.outbox.relay import Relay, RelayCounts
 from smartmem.progress import bar
 from smartmem.settings import Settings
+from smartmem.telemetry import metrics, serve_metrics
 from smartmem.types import JobType, VectorStatus
 from smartmem.workbench.reports import DrainReport
 
@@ -122,13 +123,17 @@ class Runner:
         dead = self._bench.jobs.dead.list(DeadFilter(kind=JobType.EMBED.value), limit=1)
         return str(dead[0].last_error) if dead else "the vector store was away"
 
-    def run(self, stop: threading.Event, *, workers: int | None = None) -> DrainReport:
+    def run(self, stop: threading.Event, *, workers: int | None = None, metrics_port: int | None = None) -> DrainReport:
         """Until `stop` is set: one relay thread and one worker here, further workers as processes."""
         started = time.perf_counter()
         count = workers or self._bench.settings.jobs.workers
         relay, worker = self.relay(), self.worker()
         self._bench.db.run(ask_again)
-        with self._helpers(count - 1), ThreadPoolExecutor(1, thread_name_prefix="relay") as pool:
+        with (
+            self._metrics(metrics_port),
+            self._helpers(count - 1, metrics_port),
+            ThreadPoolExecutor(1, thread_name_prefix="relay") as pool,
+        ):
             relayed = pool.submit(relay.run, stop, poll_s=self._bench.settings.jobs.poll_s)
             # A relay that ends by an error must not leave a worker behind that waits for ever for what it relays.
             relayed.add_done_callback(lambda _: stop.set())
@@ -146,11 +151,29 @@ class Runner:
         )
 
     @contextmanager
-    def _helpers(self, count: int) -> Iterator[None]:
+    def _metrics(self, port: int | None) -> Iterator[None]:
+        """Serve the figures of this process, and the queue's, which are the database's and so not each worker's."""
+        if port is None:
+            yield
+            return
+        for name, read in queue_gauges(self._bench).items():
+            metrics.gauge(name, read)
+        stop = serve_metrics(port)
+        try:
+            yield
+        finally:
+            stop()
+
+    @contextmanager
+    def _helpers(self, count: int, metrics_port: int | None = None) -> Iterator[None]:
         """`count` worker processes. Spawned, not forked: threads and database connections do not survive a fork."""
         context = multiprocessing.get_context("spawn")
         made = [
-            context.Process(target=work_until_told, args=(self._bench.settings,), name=f"worker-{n + 2}")
+            context.Process(
+                target=work_until_told,
+                args=(self._bench.settings, metrics_port and metrics_port + n + 1),
+                name=f"worker-{n + 2}",
+            )
             for n in range(count)
         ]
         for process in made:
@@ -178,13 +201,36 @@ def until_told() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def work_until_told(settings: Settings) -> None:
+def queue_gauges(bench: Workbench) -> dict[str, Callable[[], float | None]]:
+    """What Prometheus is told of the queue; nothing while the database is away."""
+
+    def shown(read: Callable[[], float | None]) -> Callable[[], float | None]:
+        def safely() -> float | None:
+            try:
+                return read()
+            except StoreUnavailable:
+                return None
+
+        return safely
+
+    return {
+        "memory_queue_depth": shown(lambda: bench.jobs.depth(finished=False).unfinished),
+        "memory_oldest_job_age_seconds": shown(lambda: bench.jobs.depth(finished=False).oldest_age_s),
+        "memory_dead_jobs": shown(bench.jobs.dead.count),
+        "memory_outbox_depth": shown(lambda: bench.outbox.depth(finished=False).unfinished),
+        "memory_dead_events": shown(bench.outbox.dead.count),
+    }
+
+
+def work_until_told(settings: Settings, metrics_port: int | None = None) -> None:
     """Body of a worker process: works until SIGTERM. Ctrl-C reaches the parent too, which then sends SIGTERM."""
     from smartmem.workbench import Workbench
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if metrics_port is not None:
+        serve_metrics(metrics_port)
     with Workbench.open(settings=settings) as bench:
         worker = bench.runner.worker()
         while not stop.is_set():

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import smartmem
+from smartmem.errors import ConfigError
 from smartmem.outbox.relay import Relay
 from smartmem.workbench import Workbench
+from tests.support.net import LOOPBACK, free_port, poll
 
 
 @pytest.fixture
 def bench(sqlite_url: str) -> Iterator[Workbench]:
-    with smartmem.open(sqlite_url, jobs={"poll_s": 0.05}) as made:
+    with smartmem.open(sqlite_url, embedder={"name": "mock"}, jobs={"poll_s": 0.05}) as made:
         yield made
 
 
@@ -28,3 +32,45 @@ def test_a_relay_that_breaks_ends_the_work_with_its_error(bench: Workbench, monk
     monkeypatch.setattr(Relay, "run_once", broken)
     with pytest.raises(RuntimeError, match="the relay has a fault"):
         bench.work(stop=threading.Event())
+
+
+def test_work_serves_its_figures(bench: Workbench) -> None:
+    stop, port = threading.Event(), free_port()
+    working = threading.Thread(target=lambda: bench.work(stop=stop, metrics_port=port))
+    working.start()
+
+    def page() -> str:
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+    try:
+        bench.append(user_id=1, conversation_id="c", role="user", content="I live in Leeds.")
+        assert poll(
+            lambda: "\nmemory_queue_depth 0.0" in page() and bench.status().vectors == {"synced": 1}, seconds=30
+        )
+        bench.recall(1, "Where do I live?")
+        shown = page()
+    finally:
+        stop.set()
+        working.join(20)
+    for name in (
+        "memory_job_success_rate ",
+        "memory_outbox_depth 0.0",
+        "memory_message_to_memory_seconds_bucket",
+        "memory_retrieval_hit_rate",
+        "memory_rag_latency_ms_bucket",
+        "memory_injection_count_avg",
+        'memory_decision_distribution_total{operation="ADD"}',
+    ):
+        assert name in shown, name
+
+
+def test_a_metrics_port_that_is_taken_is_told(bench: Workbench) -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="choose another"):
+            bench.work(stop=threading.Event(), metrics_port=taken.getsockname()[1])
