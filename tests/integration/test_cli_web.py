@@ -100,3 +100,10 @@ def test_a_tool_that_is_switched_off(web: LocalWeb, cli: Cli, monkeypatch: pytes
     monkeypatch.setenv("SMARTMEM_WEB__FETCH__ENABLED", "false")
     assert [tool["name"] for tool in json.loads(cli.ok("web", "tools").out)] == ["web_search", "web_rag_search"]
     assert cli("web", "fetch", "http://example.org/").status == 2
+
+
+def test_the_two_stages_compared(cli: Cli) -> None:
+    found = cli.ok("eval", "web", "--json").json
+    assert found["gains"]["tavily"]["difference"] >= 0.20
+    assert set(found["metrics"]["latency_ms"]) == {"tavily: snippets", "tavily: pages"}
+    assert cli("eval", "web", "--service", "altavista").status == 2
