@@ -1,12 +1,14 @@
 """How fast the durable pipeline is, against the way it replaces and against the bare limit. Run it by hand:
 
     python benchmarks/pipeline.py [--quick] [--json FILE] [--only PART …] [--database sqlite|mariadb]
+                                  [--peers-python .peers/bin/python]
 
 Every figure is the median of interleaved rounds of one run; the ratios are what travels between machines. Durable
 settings: SQLite WAL with synchronous=FULL, MariaDB with innodb_flush_log_at_trx_commit=1 (its own private server).
 
 Parts: chain (message → item), jobs (no-op jobs), append (single messages), growth (claims in large tables),
-memory (a worker over many jobs).
+memory (a worker over many jobs), peers (the same no-op jobs through huey, dramatiq and PgQueuer, in the same rounds;
+they live in an environment of their own, see pipeline_peers.py, and are skipped with the reason where they are not).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import json
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -355,6 +358,70 @@ def part_jobs(db: Database, quick: bool, rounds: int) -> dict[str, float]:
     )
 
 
+# --- the same through peers -----------------------------------------------------------------------------------------
+
+PEERS = {"huey": "sqlite", "dramatiq": "mariadb", "pgqueuer": "mariadb"}  # and which of ours is of its kind
+
+
+def ours_as_peer(db: Database, count: int) -> dict[str, float]:
+    empty(db)
+    single = timed(lambda: put(db, count, 1))
+    empty(db)
+    hundred = timed(lambda: put(db, count, 100))
+    worker = Worker(db, [Nothing()], JobSettings(batch=500))
+    processed = timed(worker.drain)
+    worker.close()
+    return {
+        "enqueued one by one": count / single,
+        "enqueued, 100 a call": count / hundred,
+        "processed": count / processed,
+    }
+
+
+def through_peer(python: Path, name: str, count: int) -> dict[str, float] | str:
+    """A peer's figures, or why there are none."""
+    command = [str(python), str(Path(__file__).with_name("pipeline_peers.py")), name, str(count)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        told = getattr(error, "stderr", None) or ""
+        return f"{error}: {str(told).strip()[-300:]}" if told else str(error)
+    answer = json.loads(run.stdout.splitlines()[-1])
+    return answer.get("figures") or str(answer["skipped"])
+
+
+def against_peers(urls: dict[str, str], python: Path, quick: bool, rounds: int) -> dict[str, dict[str, float]]:
+    """Rounds of all of ours and all peers; the medians, by name."""
+    count = 500 if quick else 5_000
+    taken: dict[str, list[dict[str, float]]] = {}
+    skipped: dict[str, str] = {}
+    for _ in range(rounds):
+        for name, url in urls.items():
+            db = Database.open(url)
+            db.migrate()
+            taken.setdefault(name, []).append(ours_as_peer(db, count))
+            db.close()
+        for peer in PEERS:
+            if peer not in skipped:
+                answer = through_peer(python, peer, count)
+                if isinstance(answer, str):
+                    skipped[peer] = answer
+                else:
+                    taken.setdefault(peer, []).append(answer)
+    medians = {
+        name: {figure: statistics.median(one[figure] for one in figures) for figure in figures[0]}
+        for name, figures in taken.items()
+    }
+    for name, figures in medians.items():
+        mine = medians.get(PEERS.get(name, ""), {})
+        for figure, value in figures.items():
+            ahead = f"   ours on {PEERS[name]}: {mine[figure] / value:.1f}×" if figure in mine else ""
+            print(f"peers   {name:9}{figure:34}{value:12,.2f}{ahead}")
+    for name, reason in skipped.items():
+        print(f"peers   {name:9}skipped: {reason}")
+    return medians
+
+
 # --- single messages ------------------------------------------------------------------------------------------------
 
 
@@ -503,8 +570,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small numbers, one round: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "peers"], default=[*PARTS, "peers"])
     parser.add_argument("--database", nargs="+", choices=["sqlite", "mariadb"], default=["sqlite", "mariadb"])
+    default = Path(__file__).parents[1] / ".peers/bin/python"
+    parser.add_argument("--peers-python", type=Path, default=default, metavar="FILE", help="has the peers' packages")
     parser.add_argument("--rounds", type=int, help="rounds of each arm (5; with --quick 1)")
     options = parser.parse_args()
     rounds = options.rounds or (1 if options.quick else 5)
@@ -513,11 +582,13 @@ def main() -> None:
         for name, url in urls.items():
             db = Database.open(url)
             db.migrate()
-            for part in options.only:
+            for part in (part for part in options.only if part in PARTS):
                 figures = PARTS[part](db, options.quick, rounds)
                 results.setdefault(part, {})[name] = figures
                 report(part, name, figures)
             db.close()
+        if "peers" in options.only:
+            results["peers"] = against_peers(urls, options.peers_python, options.quick, rounds)
     if options.json:
         about = {"python": platform.python_version(), "quick": options.quick, "rounds": rounds}
         options.json.write_text(json.dumps({"about": about, "figures": results}, indent=2) + "\n", "utf-8")
