@@ -37,7 +37,7 @@ def compare(
       smartmem eval compare eval/reports/before eval/reports/after
       smartmem eval compare eval/reports/tiny --arm bm25 --arm hybrid
     """
-    from smartmem.evaluation.compare import changed_queries, compare_runs
+    from smartmem.evaluation.compare import changed_queries, compare_arms, compare_runs
 
     if b is not None:
         found = compare_runs(a, b)
@@ -61,9 +61,11 @@ def compare(
     if json:
         print_json([dataclasses.asdict(change) for change in changes])
         return
-    won = sum(change.change > 0 for change in changes)
+    whole = compare_arms(a, first, second, metric=metric)
+    said = whole.paired
+    say(f"{whole.metric}: {second} minus {first} is {said.difference:+.3f} {_evidence(said)}")
     print_table(
-        f"{second} against {first}: {won} won, {len(changes) - won} lost",
+        f"{second} against {first}: {said.wins} won, {said.ties} tied, {said.losses} lost",
         ["query", "category", first, second, "change", "text"],
         [(c.query_id, c.category, c.a, c.b, c.change, c.text) for c in changes[:limit]],
     )
@@ -182,6 +184,18 @@ def _worst(run: Any, arm: str | None, count: int, json: bool) -> None:
         print_json(found.to_dict("records"))
         return
     print_table(f"worst by {metric}", columns, found.itertuples(index=False, name=None))
+
+
+def _evidence(paired: Any) -> str:
+    """What a difference is worth, in words."""
+    if paired.lo is None:
+        return f"without an interval: {paired.clusters} conversation(s) cannot give one"
+    words = [f"{_interval(paired)}, 95 % over {paired.clusters} conversations"]
+    if paired.p is not None:
+        words.append(f"p = {paired.p:.2g}")
+    if paired.mde is not None:
+        words.append(f"differences below {paired.mde:.3f} could not be seen")
+    return "; ".join(words)
 
 
 def _interval(paired: Any) -> str:

@@ -114,6 +114,24 @@ def _scores(frame: pd.DataFrame, dataset: str, arm: str, metric: str) -> pd.Data
     return frame[(frame["dataset"] == dataset) & (frame["arm"] == arm) & frame[metric].notna()]
 
 
+def compare_arms(
+    run: RunResult | str | Path, arm_a: str, arm_b: str, *, metric: str | None = None, dataset: str | None = None
+) -> Comparison:
+    """Arm b minus arm a within a run, paired by query. `Unmeasurable` when one of them did not answer every query."""
+    whole = opened(run)
+    metric, dataset = metric or whole.suite.metrics[0], dataset or next(iter(whole.metrics))
+    _known(whole, dataset, metric, arm_a, arm_b)
+    pair = _paired(whole, whole, dataset, arm_a, arm_b, metric)
+    if pair is None:
+        raise Unmeasurable(
+            f"{dataset}: {arm_a} and {arm_b} did not both answer all queries; `eval run` goes on with it"
+        )
+    mean_a, mean_b, paired = pair
+    return Comparison(
+        dataset=dataset, arm=arm_b, metric=metric, mean_a=mean_a, mean_b=mean_b, paired=paired, p_holm=paired.p
+    )
+
+
 def changed_queries(
     run: RunResult | str | Path, arm_a: str, arm_b: str, *, metric: str | None = None, dataset: str | None = None
 ) -> list[QueryChange]:

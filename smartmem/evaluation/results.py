@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,15 @@ class RunResult:
         (place / WRITE_PATH_FILE).unlink(missing_ok=True)  # an earlier run's
         self.folder = place
         return place
+
+    def to_frame(self) -> pd.DataFrame:
+        """`table()` as a frame: one row a dataset and arm."""
+        return _pandas().DataFrame(self.table())  # type: ignore[no-any-return]
+
+    def _repr_html_(self) -> str:
+        table: str = self.to_frame().round(3).to_html(index=False)
+        failed = "".join(f"<p>could not run: {escape(where)}: {escape(why)}</p>" for where, why in self.errors.items())
+        return f"<p>{escape(self.name)}</p>{table}{failed}"
 
     def table(self) -> list[dict[str, Any]]:
         """One flat row for each dataset and arm, for a terminal: metric means, latency, counts."""

@@ -6,7 +6,8 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Table, or_, select
 from sqlalchemy.engine import Connection
@@ -21,13 +22,16 @@ from smartmem.db.tables import (
     memory_jobs,
     outbox_messages,
 )
-from smartmem.errors import StoreError
+from smartmem.errors import StoreError, needs
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.govern import NoSuchMemory
 from smartmem.memory.recall import DroppedItem, Mode, Recalled, RecalledItem, Recaller
 from smartmem.memory.views import MemoryItem
 from smartmem.rag.protocols import VectorStore
 from smartmem.types import MemoryStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INJECTED, NOT_RETRIEVED = "INJECTED", "NOT_RETRIEVED"
 
@@ -53,6 +57,18 @@ class Explanation:
     recalled: Recalled
     verdicts: tuple[Verdict, ...]
     truncated: bool = False
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a memory of the user: id, memory_type, content, code, score, detail."""
+        with needs("eval"):
+            import pandas as pd
+
+        rows = [(v.memory.id, v.memory.memory_type, v.memory.content, v.code, v.score, v.detail) for v in self.verdicts]
+        return pd.DataFrame(rows, columns=["id", "memory_type", "content", "code", "score", "detail"])
+
+    def _repr_html_(self) -> str:
+        table: str = self.to_frame().drop(columns="id").to_html(index=False)
+        return f"<p>{escape(self.recalled.query)}</p>{table}"
 
 
 def explain(

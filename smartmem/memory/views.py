@@ -5,7 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from smartmem.errors import needs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,10 @@ class MemoryItem:
         made = {name: getattr(self, name) for name in _NAMES}
         return {k: v.isoformat() if isinstance(v, dt.datetime) else v for k, v in made.items()}
 
+    def _repr_html_(self) -> str:
+        said = f"{self.memory_type}, {self.status}, since {self.valid_from:%Y-%m-%d}, version {self.version}"
+        return f"<p><b>{escape(self.content)}</b><br>{escape(said)}</p>"
+
 
 _NAMES = tuple(field.name for field in fields(MemoryItem))
 
@@ -70,6 +80,18 @@ class Page:
         """Where the next page begins, None when this is the last one."""
         end = self.offset + len(self.items)
         return end if end < self.total else None
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a memory, one column a field of `MemoryItem`."""
+        with needs("eval"):
+            import pandas as pd
+
+        return pd.DataFrame([{name: getattr(i, name) for name in _NAMES} for i in self.items], columns=list(_NAMES))
+
+    def _repr_html_(self) -> str:
+        shown = ["id", "memory_type", "content", "status", "valid_from", "valid_to"]
+        table: str = self.to_frame()[shown].to_html(index=False)
+        return f"<p>{len(self.items)} of {self.total} memories</p>{table}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

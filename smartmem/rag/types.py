@@ -5,10 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from html import escape
+from typing import TYPE_CHECKING, Literal
 
+from smartmem.errors import needs
 from smartmem.types import Scalar
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS = ["rank", "score", "document_id", "chunk_id", "text"]
 Metadata = Mapping[str, Scalar]
 Op = Literal["eq", "in", "ge", "gt", "le", "lt"]
 
@@ -158,3 +164,21 @@ class Retrieval:
     ms: float
     fallback_reason: str | None = None
     stages: tuple[Stage, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a hit: rank (from 1), score, document_id, chunk_id, text, and the chunk's metadata."""
+        with needs("eval"):
+            import pandas as pd
+
+        rows = [
+            {**hit.chunk.metadata, "rank": rank, "score": hit.score, "document_id": hit.chunk.document_id,
+             "chunk_id": hit.chunk.id, "text": hit.chunk.text}
+            for rank, hit in enumerate(self.hits, start=1)
+        ]  # fmt: skip
+        frame = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
+        return frame[_COLUMNS + [name for name in frame.columns if name not in _COLUMNS]]
+
+    def _repr_html_(self) -> str:
+        note = f"<p>{escape(self.fallback_reason)}</p>" if self.fallback_reason else ""
+        table: str = self.to_frame()[["rank", "score", "document_id", "text"]].to_html(index=False)
+        return f"<p>{escape(self.query.text)} ({len(self.hits)} hits, {self.ms:.0f} ms)</p>{note}{table}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smartmem.errors import ConfigError, DataError, IncomparableRuns
-from smartmem.evaluation.compare import changed_queries, compare_runs, show_query
+from smartmem.evaluation.compare import changed_queries, compare_arms, compare_runs, show_query
 from smartmem.evaluation.gate import (
     PASS,
     REGRESSION,
@@ -131,6 +131,14 @@ def test_runs_over_other_queries_are_refused(run: RunResult, cache: Path) -> Non
 
 
 def test_wins_and_losses_and_one_query_in_every_arm(run: RunResult) -> None:
+    whole = compare_arms(run, "mock", "bm25")
+    assert whole.paired.lo is not None
+    assert whole.paired.hi is not None
+    assert 0 < whole.paired.lo <= whole.paired.difference <= whole.paired.hi
+    assert whole.mean_b - whole.mean_a == pytest.approx(whole.paired.difference)
+    told = next(row for row in run.comparisons if row["metric"] == whole.metric)
+    assert told["arm"] == "mock", "the baseline of this run is the other arm: the same difference with the other sign"
+    assert (whole.paired.difference, whole.paired.p) == pytest.approx((-told["difference"], told["p"]))
     rows = changed_queries(run, "mock", "bm25")
     assert len(rows) > 50
     assert [abs(row.change) for row in rows] == sorted((abs(row.change) for row in rows), reverse=True)

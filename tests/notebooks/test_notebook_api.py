@@ -14,6 +14,7 @@ from smartmem.clock import UTC
 from smartmem.errors import MissingExtra, Unmeasurable
 from smartmem.evaluation.asked import ask_memories, rates
 from smartmem.evaluation.datasets.registry import find_files, load_dataset
+from smartmem.evaluation.results import load_run
 from smartmem.memory.explain import lineage
 from smartmem.memory.govern import list_memories
 from smartmem.viz import job_states, lineage_graph, memory_timeline, metric_bars
@@ -61,6 +62,23 @@ def test_every_answer_is_a_table(bench: Workbench) -> None:
         assert "<b>Leeds" not in html, "text of a message is text, never markup"
     imported = bench.import_file(find_files("smartmem-tiny")["data/tiny"] / "dialogues.jsonl", "tiny")
     assert imported.to_frame().loc[0, "added"] == 0
+
+
+def test_memories_reasons_hits_and_runs_are_tables_too(bench: Workbench) -> None:
+    page, why = bench.memories(1), bench.explain(1, "Where do I live?")
+    hits = bench.inspect_turns(1, "Leeds", chunker="turn", retriever="bm25")
+    assert page.to_frame().loc[0, "content"] == page.items[0].content
+    assert list(why.to_frame()["code"]) == ["INJECTED"]
+    assert hits.to_frame()["rank"].tolist() == list(range(1, len(hits.hits) + 1))
+    assert hits.to_frame().loc[0, "conversation_id"] == "c<1>"
+    for answer in (page, page.items[0], why, hits):
+        assert "<b>Leeds" not in answer._repr_html_(), "text of a message is text, never markup"
+        assert "Leeds" in answer._repr_html_()
+    nothing = bench.inspect_turns(999, "Leeds", chunker="turn", retriever="bm25")
+    assert list(nothing.to_frame().columns) == ["rank", "score", "document_id", "chunk_id", "text"]
+    run = load_run(Path(__file__).parents[2] / "eval/reports/example")
+    assert run.to_frame()["arm"].tolist() == [row["arm"] for row in run.table()]
+    assert "<table" in run._repr_html_()
 
 
 def test_turn_hits_say_why_a_stage_was_left_out() -> None:
