@@ -7,6 +7,7 @@ Counts and times are kept in the process, cheaply and without any package; `serv
 from __future__ import annotations
 
 import bisect
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -123,6 +124,57 @@ def _edges(name: str) -> tuple[float, ...]:
 
 
 metrics = Metrics()
+
+
+class Traces:
+    """OpenTelemetry spans of messages, events and jobs (extra `metrics`); nothing, and no cost, until `enable`.
+
+    A row's trace_id is the trace: the same number, where it is a UUID or 32 hexadecimal digits, else drawn from its
+    SHA-256. So the append of a message, its event, its extract job and the embed job that writes its vector are one
+    trace, in whatever processes they ran.
+    """
+
+    def __init__(self) -> None:
+        self._tracer: Any = None
+
+    def enable(self, provider: Any = None) -> None:
+        """Send spans to a tracer provider, by default the process's own. Raises `MissingExtra` without the package."""
+        try:
+            from opentelemetry import trace
+        except ModuleNotFoundError:
+            raise MissingExtra("opentelemetry-api", "metrics") from None
+        self._tracer = trace.get_tracer("smartmem", tracer_provider=provider)
+
+    def disable(self) -> None:
+        """No more spans."""
+        self._tracer = None
+
+    def record(self, name: str, trace_id: str, begun_ns: int, *, error: str = "", **attributes: str | int) -> None:
+        """A span that ends now; `begun_ns` is `time.time_ns()` of its beginning."""
+        if self._tracer is None:
+            return
+        from opentelemetry import trace
+
+        number = otel_trace_id(trace_id)
+        # The trace has no root span of ours: who appends and who works never meet. Its id stands for one.
+        parent = trace.SpanContext(number, number & 0xFFFF_FFFF_FFFF_FFFF or 1, True, trace.TraceFlags(1))
+        context = trace.set_span_in_context(trace.NonRecordingSpan(parent))
+        told = {"smartmem.trace_id": trace_id} | {f"smartmem.{key}": value for key, value in attributes.items()}
+        span = self._tracer.start_span(name, context=context, start_time=begun_ns, attributes=told)
+        if error:
+            span.set_status(trace.Status(trace.StatusCode.ERROR, error))
+        span.end()
+
+
+def otel_trace_id(trace_id: str) -> int:
+    """A trace_id as OpenTelemetry's 128 bits, never 0."""
+    digits = trace_id.replace("-", "").lower()
+    if len(digits) != 32 or set(digits) - set("0123456789abcdef"):
+        digits = hashlib.sha256(trace_id.encode()).hexdigest()[:32]
+    return int(digits, 16) or 1
+
+
+traces = Traces()
 
 
 def serve_metrics(port: int, source: Metrics = metrics, *, host: str = "127.0.0.1") -> Callable[[], None]:

@@ -11,6 +11,7 @@ a resent message is recognised, and its events are written in the order of its m
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from smartmem.db.tables import chat_messages, conversations, memory_user_setting
 from smartmem.errors import BadRecord
 from smartmem.outbox.events import Event, EventRegistry, ExtractRequested, PersistRequested, extract_key
 from smartmem.outbox.publish import publish, publish_many
+from smartmem.telemetry import traces
 from smartmem.text import cut, fold_space
 from smartmem.types import Role
 
@@ -102,7 +104,12 @@ def append_messages(
         part = messages[start : start + batch]
         # Single messages of many callers share one commit where that saves waiting for the disk.
         in_transaction = target.grouped if len(part) <= SHARED else target.run
-        outcomes += in_transaction(partial(_append, wanted=part))
+        begun = time.time_ns()
+        done = in_transaction(partial(_append, wanted=part))
+        for sent, one in zip(part, done, strict=True):
+            if isinstance(one, Appended) and one.created:
+                traces.record("append message", sent.trace_id or one.message_id, begun, message_id=one.message_id)
+        outcomes += done
     return outcomes
 
 

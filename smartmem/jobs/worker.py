@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from smartmem.outbox.relay import as_exception, describe, name_worker
 from smartmem.progress import bar
 from smartmem.settings import JobSettings
 from smartmem.telemetry import JOBS as JOBS_TOTAL
-from smartmem.telemetry import LATENCY, metrics
+from smartmem.telemetry import LATENCY, metrics, traces
 from smartmem.types import JobType
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class _Batch:
     claim: Claim
     open: dict[int, Claimed]
     blocked: set[str]
+    begun_ns: int = 0  # of the stage that is worked
 
 
 class Worker:
@@ -182,6 +184,7 @@ class Worker:
         if handler is None:
             reason = f"no handler for job type {rows[0].row.job_type!r} in this worker; known are {[*self._handlers]}"
             return counts + self._fail(batch, [Failure(claimed=row, error=reason, permanent=True) for row in rows])
+        batch.begun_ns = time.time_ns()
         prepared, failures = self._prepare(handler, rows)
         # A failed job keeps the later ones of its key from being applied; they are released with the batch.
         failed_from = {failure.claimed.key: failure.claimed.id for failure in reversed(failures)}
@@ -276,6 +279,7 @@ class Worker:
         now = self.db.now()
         for row, done in ready:
             batch.open.pop(row.id)
+            _trace(batch, row)
             if done.job.job_type == JobType.EXTRACT:
                 metrics.observe(LATENCY, max(0.0, (now - done.job.created_at).total_seconds()))
 
@@ -293,7 +297,9 @@ class Worker:
             for failure in failures:
                 counts += self._fail(batch, [failure])
             return counts
-        for row in rows:
+        for failure in failures:
+            row = failure.claimed
+            _trace(batch, row, failure.error)
             batch.open.pop(row.id)
             # Also when it died: its successors were prepared as if it had not. They start afresh at once.
             batch.blocked.add(row.key)
@@ -306,6 +312,11 @@ class Worker:
             batch.open.pop(row.id)
             batch.blocked.add(row.key)
         return WorkCounts(lost=len(rows))
+
+
+def _trace(batch: _Batch, claimed: Claimed, error: str = "") -> None:
+    row, told = claimed.row, {"job_id": claimed.id, "attempt": claimed.attempt}
+    traces.record(f"job {row.job_type}", row.trace_id, batch.begun_ns or time.time_ns(), error=error, **told)
 
 
 def _reported(counts: WorkCounts) -> WorkCounts:

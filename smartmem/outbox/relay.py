@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from smartmem.db.leases import OUTBOX, Claimed, Failure, Leases
 from smartmem.errors import BadRecord, StaleLease, StoreUnavailable
 from smartmem.outbox.events import Event, EventHandler, EventRegistry
 from smartmem.settings import OutboxSettings
-from smartmem.telemetry import EVENTS, metrics
+from smartmem.telemetry import EVENTS, metrics, traces
 
 log = logging.getLogger(__name__)
 
@@ -176,8 +177,11 @@ class Relay:
         works = [work for work in works if work.claimed.key not in blocked]
         if not works:
             return RelayCounts()
+        begun = time.time_ns()
         try:
             self.db.run(lambda conn: self._consume(conn, token, works))
+            for work in works:
+                _trace(work, begun)
             return RelayCounts(consumed=len(works))
         except (StoreUnavailable, KeyboardInterrupt):
             raise
@@ -190,8 +194,10 @@ class Relay:
         return counts
 
     def _single(self, token: str, work: _Work, blocked: set[str]) -> RelayCounts:
+        begun = time.time_ns()
         try:
             self.db.run(lambda conn: self._consume(conn, token, [work]))
+            _trace(work, begun)
             return RelayCounts(consumed=1)
         except StaleLease as lost:
             log.warning("relay %s: %s", self.worker_id, lost)
@@ -202,6 +208,7 @@ class Relay:
         except BaseException as error:
             log.info("relay %s: event %s failed", self.worker_id, work.event.event_id, exc_info=True)
             failure = Failure(claimed=work.claimed, error=describe(error), permanent=isinstance(error, BadRecord))
+            _trace(work, begun, failure.error)
         try:
             self.db.run(lambda conn: self._leases.fail(conn, token, [failure]))
         except StaleLease:
@@ -215,6 +222,12 @@ class Relay:
     def _consume(self, conn: Connection, token: str, works: Sequence[_Work]) -> None:
         works[0].handler(conn, [work.event for work in works])
         self._leases.finish(conn, token, [work.claimed.id for work in works])
+
+
+def _trace(work: _Work, begun_ns: int, error: str = "") -> None:
+    row, trace_id = work.claimed.row, work.event.payload.trace_id
+    name, attempt = f"event {row.event_type}", work.claimed.attempt
+    traces.record(name, trace_id, begun_ns, error=error, event_id=work.event.event_id, attempt=attempt)
 
 
 def describe(error: BaseException) -> str:
