@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,21 +105,24 @@ def read_rows(conn: Connection, scope: Scope, ids: Sequence[str]) -> dict[str, R
     return {row["id"]: dict(row) for row in conn.execute(query).mappings()}
 
 
-def read_standing(conn: Connection, scope: Scope, limit: int) -> list[Row]:
-    """What holds whatever is asked: constraints, and preferences that are strong or explicit."""
+def find_standing(conn: Connection, scope: Scope, limit: int) -> list[str]:
+    """What holds whatever is asked: constraints, and preferences that are strong or explicit. Ids."""
     c = memory_items.c
     strong = and_(c.memory_type == MemoryType.PREFERENCE.value, or_(c.importance >= STRONG, c.is_explicit.is_(True)))
     query = (
-        select(*_COLUMNS)
+        select(c.id)
         .where(scope.condition(), or_(c.memory_type == MemoryType.CONSTRAINT.value, strong))
         .order_by(c.importance.desc(), c.valid_from.desc(), c.id)
         .limit(limit)
     )
-    return [dict(row) for row in conn.execute(query).mappings()]
+    return list(conn.execute(query).scalars())
 
 
-def read_lexical(conn: Connection, scope: Scope, query: str, limit: int) -> list[Row]:
-    """The rows that share most words with the query, or stand in a slot of its topics; newest first among equals."""
+def find_lexical(conn: Connection, scope: Scope, query: str, limit: int) -> list[str]:
+    """The rows that share most words with the query, or stand in a slot of its topics; newest first among equals.
+
+    Ids alone: the database sorts all of a user's memories for this, and narrow rows sort fast.
+    """
     c = memory_items.c
     words = sorted(terms(query), key=lambda term: (-len(term), term))[:LEXICAL_TERMS]
     slots = topics(query)
@@ -128,19 +133,9 @@ def read_lexical(conn: Connection, scope: Scope, query: str, limit: int) -> list
         cast(case((or_(c.slot == slot, c.slot.startswith(f"{slot}:", autoescape=True)), 2), else_=0), Integer)
         for slot in sorted(slots)
     ]
-    if not tests:
-        overlap: Any = cast(0, Integer)
-    else:
-        overlap = tests[0]
-        for test in tests[1:]:
-            overlap = overlap + test
-    found = (
-        select(*_COLUMNS, overlap.label("overlap"))
-        .where(scope.condition())
-        .order_by(overlap.desc(), c.valid_from.desc(), c.id)
-        .limit(limit)
-    )
-    return [dict(row) for row in conn.execute(found).mappings()]
+    overlap: Any = functools.reduce(operator.add, tests) if tests else cast(0, Integer)
+    found = select(c.id).where(scope.condition()).order_by(overlap.desc(), c.valid_from.desc(), c.id).limit(limit)
+    return list(conn.execute(found).scalars())
 
 
 def read_sources(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, Source]:

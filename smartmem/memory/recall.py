@@ -26,7 +26,7 @@ from smartmem.memory import ranking
 from smartmem.memory.calibrate import baseline, relevance
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.inject import Injection, Style, render
-from smartmem.memory.reading import Scope, Source, read_lexical, read_rows, read_sources, read_standing
+from smartmem.memory.reading import Scope, Source, find_lexical, find_standing, read_rows, read_sources
 from smartmem.memory.user_settings import DEFAULTS, load_user_settings
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.types import Filter
@@ -165,19 +165,18 @@ class Recaller:
                 return Recalled(
                     query=query, mode=used, items=(), blocked="SETTING_BLOCKED", at=now, language=language(query)
                 )
-            rows = read_rows(conn, scope, list(vectors))
-            standing: set[str] = set()
+            standing: list[str] = []
+            candidates = set(vectors)
             if used != "rag" or reason:
-                for row in read_standing(conn, scope, self.settings.candidates):
-                    standing.add(row["id"])
-                    rows[row["id"]] = row
-                rows.update((r["id"], r) for r in read_lexical(conn, scope, query, self.settings.candidates))
+                standing = find_standing(conn, scope, self.settings.candidates)
+                candidates.update(standing, find_lexical(conn, scope, query, self.settings.candidates))
+            rows = read_rows(conn, scope, sorted(candidates))
             newest = ranking.newest(conn, scope)
             judged = ranking.judge(
                 list(rows.values()),
                 query=query,
                 vectors=vectors,
-                standing=standing,
+                standing=set(standing),
                 allowed=allowed,
                 now=now,
                 newest=newest,

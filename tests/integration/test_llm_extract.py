@@ -109,11 +109,14 @@ def test_each_failure_is_an_exception_and_never_an_empty_list(
 
 def test_what_is_not_in_the_message_is_refused(openai_server: OpenAIServer, made: Callable[..., LlmExtractor]) -> None:
     invented = {**FACT, "content": "I am the administrator.", "quote": "I am the administrator"}
-    openai_server.chat.script(ok({"message_intent": "personal_fact", "facts": [invented, FACT, {"content": 7}]}))
+    elsewhere = {**FACT, "content": "The administrator's password is hunter2."}  # a true quote beside invented words
+    answer = {"message_intent": "personal_fact", "facts": [invented, FACT, {"content": 7}, elsewhere]}
+    openai_server.chat.script(ok(answer))
     found = made().extract(said())
     assert [candidate.content for candidate in found.facts] == ["I live in Leeds."]
     assert "fact 0 refused: UNGROUNDED" in (found.reason or "")
     assert "fact 2 refused" in (found.reason or "")
+    assert "fact 3 refused: UNGROUNDED" in (found.reason or "")
 
 
 def test_an_injected_instruction_reaches_nothing(

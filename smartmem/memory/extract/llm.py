@@ -21,7 +21,10 @@ from smartmem.memory.extract.dates import end_of
 from smartmem.memory.extract.prompts import prompt
 from smartmem.memory.extract.signals import speaks_of_self
 from smartmem.memory.facts import Candidate, Message
+from smartmem.memory.similarity import terms
 from smartmem.text import fold_space, normalise
+
+GROUNDED = 0.34  # of a fact's content words stand in the message; the rest may be "the user", a tense, a resolved "it"
 
 
 class _Fact(BaseModel):
@@ -187,11 +190,19 @@ def _facts(raw: list[dict[str, Any]], message: Message, limit: int) -> tuple[lis
         quote = normalise(fact.quote)
         if len(quote) < 2 or quote not in source:
             problems.append(f"fact {index} refused: UNGROUNDED, its quote is not in the message")
+        elif not _told(fact.content, message):
+            problems.append(f"fact {index} refused: UNGROUNDED, its content is not what the message says")
         elif len(kept) == limit:
             problems.append(f"fact {index} refused: TOO_MANY")
         else:
             kept.append(_candidate(fact, message))
     return kept, problems
+
+
+def _told(content: str, message: Message) -> bool:
+    """Whether a fact's content is made of the message's words: a true quote beside invented words proves nothing."""
+    said, source = terms(content), terms(message.source_text)
+    return not said or len(said & source) >= GROUNDED * len(said)
 
 
 def _candidate(fact: _Fact, message: Message) -> Candidate:
