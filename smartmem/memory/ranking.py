@@ -42,7 +42,7 @@ class Judged:
     score: float
     parts: Mapping[str, float]
     standing: bool
-    tokens: int
+    tokens: int = 0  # counted for what passes the gates
     reason: str | None = None
 
 
@@ -91,7 +91,6 @@ def judge(
                 score=score(parts, settings),
                 parts=parts,
                 standing=row["id"] in standing,
-                tokens=count_tokens(row["content"]) + 1,  # its bullet
             )
         )
     judged.sort(key=lambda j: (-j.score, j.row["id"]))
@@ -164,6 +163,7 @@ def _budget(judged: Sequence[Judged], settings: RecallSettings, k: int | None) -
         if item.reason is not None:
             continue
         kind = item.row["memory_type"]
+        item.tokens = count_tokens(item.row["content"]) + 1  # its bullet
         if left.get(kind, 0) < 1 or item.tokens > tokens:
             item.reason = "OVER_BUDGET"
             continue

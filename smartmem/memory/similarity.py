@@ -74,6 +74,7 @@ def _han_terms(run: str) -> set[str]:
     return made
 
 
+@lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """A light stem: 'vegetarians', 'running', 'moved' meet their bare forms often enough to be counted as one."""
     for suffix in _SUFFIXES:
