@@ -20,15 +20,17 @@ from smartmem.db.tables import memory_items, memory_user_settings
 from smartmem.errors import BadRecord, DataError, ScopeError
 from smartmem.memory.apply import Changes, ItemChanged, Row
 from smartmem.memory.extract.slots import sensitivity, slot_of
-from smartmem.memory.facts import NAMESPACE, Candidate
+from smartmem.memory.facts import CONTENT_CHARS, NAMESPACE, Candidate
 from smartmem.memory.normalise import normalise_facts
 from smartmem.memory.similarity import similarity
 from smartmem.memory.user_settings import DEFAULTS, UserSettings, load_user_settings
 from smartmem.memory.views import Duplicates, MemoryItem, Page
+from smartmem.text import cut, fold_space
 from smartmem.types import MemoryStatus, MemoryType, Operation, is_user
 
 _ITEM = memory_items.c
 EXPIRE_BATCH = 500
+EDIT_CHARS = CONTENT_CHARS * 8  # of a pasted megabyte no more is looked at
 
 
 class NoSuchMemory(DataError):
@@ -313,7 +315,7 @@ def _edited(
 ) -> Row:
     """The columns that an edit changes, checked by the same rules as extracted facts."""
     kind = memory_type or row["memory_type"]
-    text = row["content"] if content is None else content
+    text = row["content"] if content is None else cut(fold_space(content[:EDIT_CHARS]), CONTENT_CHARS)[0]
     candidate = Candidate(
         memory_type=kind,
         content=text,

@@ -32,13 +32,14 @@ from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.types import Filter
 from smartmem.settings import RecallSettings
 from smartmem.telemetry import DEDUP_DROPS, INJECTED, RECALL_FALLBACKS, RECALL_MS, RECALLS, log, metrics
-from smartmem.text import language
+from smartmem.text import cut, language
 from smartmem.types import is_user
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Mode = Literal["legacy", "rag", "hybrid"]
+QUERY_CHARS = 2000  # of a pasted document no more is asked about; what follows would only dilute it
 TOUCH_AFTER = dt.timedelta(hours=1)  # a recall writes at most once an hour that an item was used
 
 
@@ -156,6 +157,7 @@ class Recaller:
             as_of=as_of,
         )
         begun = time.perf_counter()
+        query = cut(query, QUERY_CHARS)[0]
         used: Mode = mode or self.mode
         now = at or as_of or self.db.now()
         vectors, reason = self._by_meaning(scope, query, used)

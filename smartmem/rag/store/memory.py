@@ -219,7 +219,7 @@ class MemoryStore:
 
 
 def _product(matrix: Vectors, vector: Vectors) -> Vectors:
-    """All dot products. BLAS's threads are kept out: on busy cores they wait for each other for longer than the work takes
+    """All dot products. BLAS's threads are kept out: on busy cores they wait for each other longer than the work takes
     (10,000 rows of 384: 0.3 ms alone, BLAS 0.1 ms idle; under load a whole recall took 60 ms instead of 125)."""
     return np.vecdot(matrix, vector) if len(matrix) <= _ONE_THREAD_ROWS else matrix @ vector
 
