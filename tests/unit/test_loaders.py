@@ -200,3 +200,6 @@ def test_madial(name: str, memories: int) -> None:
     data = load_dataset(name)
     assert data.counts() | {"turns": memories, "queries": 160, "eligible": 160, "refused": 0} == data.counts()
     assert len({query.group for query in data.queries}) == 160
+    assert len(data.conversations) == 2  # a store a child, as the authors' code searches it
+    homes = data.session_of()
+    assert all(turn in homes and homes[turn].startswith(q.conversation_id) for q in data.queries for turn in q.relevant)
