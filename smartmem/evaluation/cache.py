@@ -103,6 +103,11 @@ class StageCache:
         """The file of the vector cache: beside the stages, or one of this run's own if nothing may be read."""
         return str((Path(self._fresh.name) if self._fresh else self.folder) / "vectors.sqlite")
 
+    @property
+    def pairs_path(self) -> str:
+        """The file of a cross-encoder's scores beside the stages."""
+        return str(self.folder / "pairs.sqlite")
+
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         """What is known among `keys`."""
         found: dict[bytes, Any] = {}

@@ -93,7 +93,16 @@ class Cell:
     def reranker(self) -> Reranker | None:
         if not self.arm.reranker:
             return None
-        made: Reranker = create("reranker", self.arm.reranker, sequences=self._sequences)
+        # A reranker that stops at a time reads what that time allows, today's and not the cache's.
+        kept = {} if "time_budget_ms" in self.arm.reranker else {"pair_cache": self.cache.pairs_path}
+        made: Reranker = create("reranker", self.arm.reranker, sequences=self._sequences, **kept)
+        return made
+
+    def uncached_reranker(self) -> Reranker | None:
+        """The arm's reranker as a live system has it: every pair is read."""
+        made: Reranker | None = None
+        if self.arm.reranker:
+            made = create("reranker", self.arm.reranker, sequences=self._sequences)
         return made
 
     @functools.cached_property

@@ -32,16 +32,17 @@ def time_queries(cell: Cell) -> tuple[list[float], bool]:
     bare, kept = cell.bare_embedder, cell.embedder
     retriever = cell.retriever(_QueriesUncached(CountedEmbedder(bare, cell.usage), kept) if bare and kept else None)
     retriever.index(cell.chunks)
+    reranker = cell.uncached_reranker()
     picks = random.Random(suite.seed).sample(cell.queries, min(len(cell.queries), wanted + _WARM_UP))  # noqa: S311 - a sample, no secret
     times = []
     for query in picks:
         asked = cell.query_of(query)
         started = time.perf_counter()
         hits = retriever.retrieve(asked, suite.k)
-        if cell.reranker is not None:
-            before, head = tokens_read(cell.reranker), hits[: arm.rerank_top]
-            cell.reranker.rerank(asked, head, arm.rerank_top)
-            cell.usage.add(len(head), before, tokens_read(cell.reranker))
+        if reranker is not None:
+            before, head = tokens_read(reranker), hits[: arm.rerank_top]
+            reranker.rerank(asked, head, arm.rerank_top)
+            cell.usage.add(len(head), before, tokens_read(reranker))
         times.append((time.perf_counter() - started) * 1e3)
     cell.cache.put(key, "latency", {"ms": times[-wanted:]})
     return times[-wanted:], False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from smartmem.llm.scripted import ScriptedChat
 from smartmem.rag.dialogue import Sequences
 from smartmem.rag.protocols import Reranker
 from smartmem.rag.registry import create
+from smartmem.rag.trace import tracing
 from smartmem.rag.types import Chunk, Hit, Query, ranked
 from tests.support.openai_server import OpenAIServer, Reply
 from tests.support.registered import shipped
@@ -144,3 +146,22 @@ def test_http_errors_by_kind(reply: Reply, error: type[Exception]) -> None:
 def test_llm_nonsense_is_refused(line: Any) -> None:
     with pytest.raises(MalformedOutput):
         create("reranker", {"name": "llm", "model": ScriptedChat(line)}).rerank(QUERY, hits(), 5)
+
+
+@pytest.mark.parametrize("text", ["我的狗叫什么名字？", "What is the name of my dog? " * 20])
+def test_a_cross_encoder_keeps_the_order_of_a_question_that_it_cannot_judge(text: str, fetched_models: None) -> None:
+    reranker = create("reranker", "cross-encoder")
+    with tracing() as stages:
+        assert reranker.rerank(Query(text=text), hits(), 3) == hits()[:3]
+    assert stages[0].note.endswith("order kept")
+    assert reranker.rerank(QUERY, hits(), 3) != hits()[:3]
+
+
+def test_pairs_in_the_cache_are_not_read_again(tmp_path: Path, fetched_models: None) -> None:
+    spec = {"name": "cross-encoder", "pair_cache": str(tmp_path / "pairs.sqlite")}
+    fresh = create("reranker", spec).rerank(QUERY, hits(), 5)
+    again = create("reranker", spec)
+    again._pairs._encoder = None  # reading a pair would raise
+    assert again.rerank(QUERY, hits(), 5) == fresh == create("reranker", "cross-encoder").rerank(QUERY, hits(), 5)
+    with pytest.raises(ConfigError, match="time_budget_ms"):
+        create("reranker", {**spec, "time_budget_ms": 50})

@@ -182,3 +182,18 @@ def test_the_specification_is_whole(make: Maker) -> None:
     again.index(chunks())
     retriever.index(chunks())
     assert found(again, "green tea") == found(retriever, "green tea")
+
+
+def test_a_hybrid_leaves_out_vectors_of_another_language() -> None:
+    embedder = create("embedder", "mock")
+    embedder.languages = ("en",)
+    store = create("store", "memory", dim=embedder.dim)
+    texts = ["我住在杭州。", "我养了一只三花猫，叫豆包。", "My cat is called Rex."]
+    chunks = [Chunk(id=f"c{i}", document_id="d", start=0, end=1, text=t, order=i) for i, t in enumerate(texts)]
+    hybrid = create("retriever", "hybrid", embedder=embedder, store=store)
+    words = create("retriever", "bm25")
+    for retriever in (hybrid, words):
+        retriever.index(chunks)
+    asked = Query(text="我的猫叫什么？")
+    assert [hit.chunk.id for hit in hybrid.retrieve(asked, 5)] == [hit.chunk.id for hit in words.retrieve(asked, 5)]
+    assert len(hybrid.retrieve(Query(text="What is my cat called?"), 5)) == 3  # vectors bring in what shares no word

@@ -12,6 +12,7 @@ from smartmem.rag.protocols import Embedder, Vectors, VectorStore
 from smartmem.rag.registry import create, register
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query
+from smartmem.text import language
 
 Given = str | Mapping[str, Any]
 
@@ -70,6 +71,10 @@ class DenseRetriever:
             return alone
         behind = [self._sequences.window(chunk, self._context, 0) for chunk in chunks]
         return unit(alone + self.embedder.embed_documents(behind))
+
+    def understands(self, text: str) -> bool:
+        """Whether the embedder reads the language of `text`; to another language all vectors look alike."""
+        return not self.embedder.languages or language(text) in self.embedder.languages
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
         if k < 1:

@@ -17,7 +17,11 @@ _PARTS: tuple[str, ...] = ("bm25", "dense")
 
 @register("retriever", "hybrid")
 class HybridRetriever:
-    """The first `depth` hits of each part, fused (see `fuse`). BM25 finds the rare word, vectors the other wording."""
+    """The first `depth` hits of each part, fused (see `fuse`). BM25 finds the rare word, vectors the other wording.
+
+    A dense part whose model does not read the question's language is left out while another part remains: an English
+    model's order of Chinese turns is noise, and fused in it pulls the answer below what BM25 alone gives.
+    """
 
     def __init__(
         self,
@@ -53,7 +57,16 @@ class HybridRetriever:
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
         depth = max(k, self._depth)
-        lists = [part.retrieve(query, depth) for part in self.parts]
+        asked = [(p, w) for p, w in zip(self.parts, self._weights, strict=True) if _reads(p, query.text)]
+        asked = asked or list(zip(self.parts, self._weights, strict=True))
+        lists = [part.retrieve(query, depth) for part, _ in asked]
         with stage("fuse") as out:
-            hits = out.hits = fuse(lists, self._weights, self._method, depth)[:k]
+            hits = out.hits = fuse(lists, [weight for _, weight in asked], self._method, depth)[:k]
+            if len(asked) < len(self.parts):
+                out.note = f"{len(self.parts) - len(asked)} dense part(s) left out: not the model's language"
         return hits
+
+
+def _reads(part: Retriever, text: str) -> bool:
+    understands = getattr(part, "understands", None)
+    return understands is None or bool(understands(text))
