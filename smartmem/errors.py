@@ -3,7 +3,8 @@
 SmartMemError
 ├── ConfigError               settings, suites, command-line values
 │   ├── UnknownComponent      a component name that no room registered
-│   └── MissingExtra          an optional package is not installed
+│   ├── MissingExtra          an optional package is not installed
+│   └── MissingModel          a known model's files are not on this machine
 ├── DataError                 files and records that come from outside
 │   ├── ChecksumMismatch      a download or a local file is not the one the registry names
 │   └── BadRecord             one record of a file, payload or message is not usable
@@ -48,6 +49,14 @@ class MissingExtra(ConfigError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"the package {package!r} is not installed: pip install 'smartmem[{extra}]'")
         self.package, self.extra = package, extra
+
+
+class MissingModel(ConfigError):
+    """A model is known by name, but its files are not on this machine; the message says how to fetch them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model {name!r} is not on this machine: run `smartmem models get {name}`")
+        self.name = name
 
 
 @contextmanager

@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///smartmem.db"
     embedder: dict[str, Any] = {"name": "onnx", "model": "bge-small-en"}
     store: dict[str, Any] = Field({"name": "memory"}, description="a path beside the database is filled in")
-    chat_search: dict[str, Any] = Field({"preset": "fast"}, description="pipeline that searches chat turns")
+    chat_search: dict[str, Any] = Field({"preset": "balanced"}, description="pipeline that searches chat turns")
     outbox: OutboxSettings = OutboxSettings()
     jobs: JobSettings = JobSettings()
     extract: ExtractSettings = ExtractSettings()

@@ -142,7 +142,7 @@ class Traces:
         try:
             from opentelemetry import trace
         except ModuleNotFoundError:
-            raise MissingExtra("opentelemetry-api", "metrics") from None
+            raise MissingExtra("opentelemetry", "metrics") from None
         self._tracer = trace.get_tracer("smartmem", tracer_provider=provider)
 
     def disable(self) -> None:

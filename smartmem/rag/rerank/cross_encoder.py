@@ -30,8 +30,8 @@ class CrossEncoderReranker:
     that were scored so far go before the others. `pair_cache`: a file that keeps every score (see `pairs`).
 
     The retriever's order is kept where the model would only harm it: for a question in a language that it does not read
-    (models.toml says which it does), and for one of more than `max_query_words` words. These models learnt from short
-    questions; asked with a whole stretch of dialogue, MADial-en's recall@10 fell from .65 to .46.
+    (models.toml says which it does), and for one of more than `max_query_words` words, a stretch of dialogue rather
+    than a question: these models learnt from short ones.
     """
 
     def __init__(
