@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
 
@@ -47,6 +47,7 @@ __all__ = [
 
 BATCH = 500
 SHARED = 10
+TALKS = 100  # conversations of one look-up: SQLite refuses an expression of more than 1,000 terms
 TITLE_CHARS = 60
 
 _MESSAGES = chat_messages.c
@@ -289,15 +290,30 @@ def _lock(conn: Connection, db: Database, ids: Sequence[str]) -> dict[str, _Conv
 
 
 def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tuple[str, str | None], tuple[str, int]]:
-    names = {(m.conversation_id, m.client_message_id) for m in wanted if m.client_message_id is not None}
-    if not names:
-        return {}
-    rows = conn.execute(
-        select(_MESSAGES.conversation_id, _MESSAGES.client_message_id, _MESSAGES.id, _MESSAGES.seq).where(
-            tuple_(_MESSAGES.conversation_id, _MESSAGES.client_message_id).in_(sorted(names))
+    """What is stored already of `wanted`. Asked conversation by conversation: for `(conversation_id, client_message_id)
+    IN (VALUES …)` SQLite reads the whole table."""
+    names: dict[str, list[str]] = {}
+    for message in wanted:
+        if message.client_message_id is not None:
+            names.setdefault(message.conversation_id, []).append(message.client_message_id)
+    found: dict[tuple[str, str | None], tuple[str, int]] = {}
+    talks = sorted(names)
+    for start in range(0, len(talks), TALKS):
+        params: dict[str, str] = {}
+        either = []
+        for number, talk in enumerate(talks[start : start + TALKS]):
+            ours = {f"c{number}m{place}": name for place, name in enumerate(names[talk])}
+            params |= ours | {f"c{number}": talk}
+            listed = ",".join(named(conn, name) for name in ours)
+            either.append(f"conversation_id={named(conn, f'c{number}')} AND client_message_id IN ({listed})")
+        rows = run(
+            conn,
+            f"SELECT conversation_id,client_message_id,id,seq FROM {chat_messages.name}"  # noqa: S608
+            f" WHERE {' OR '.join(either)}",
+            params,
         )
-    )
-    return {(row.conversation_id, row.client_message_id): (row.id, row.seq) for row in rows}
+        found |= {(row.conversation_id, row.client_message_id): (row.id, row.seq) for row in rows}
+    return found
 
 
 def _users_without_memory(conn: Connection, users: set[int]) -> set[int]:
