@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
-from smartmem.chat.history import append_messages, messages
+from smartmem.chat.history import Appended, append_messages, messages
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_jobs, outbox_messages
 from smartmem.jobs.worker import Worker
@@ -169,3 +169,29 @@ def test_hot_statements_use_their_index(db: Database) -> None:
         assert f"| {name} | `{index}` |" in ADR, f"docs/adr/0002-leases.md does not tell the plan of {name!r}"
         assert "SCAN memory_jobs USING INDEX" not in told or "dead" in name, told
         assert "ALL None" not in told, told
+
+
+def test_a_resent_message_is_found_without_reading_the_table(db: Database) -> None:
+    sent = [message(1 + n % 20, f"fact {n}", client_message_id=str(n)) for n in range(2_000)]
+    append_messages(db, sent)
+    if db.dialect == "mysql":
+        with db.begin() as conn:
+            conn.exec_driver_sql("ANALYZE TABLE chat_messages")
+    asked: list[tuple[str, Any]] = []
+
+    def keep(_conn: Any, _cursor: Any, statement: str, params: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and "FROM chat_messages" in statement:
+            asked.append((statement, params))
+
+    event.listen(db.engine, "before_cursor_execute", keep)
+    again = append_messages(db, [sent[3], sent[4], sent[24]])
+    event.remove(db.engine, "before_cursor_execute", keep)
+    assert [one.created for one in again if isinstance(one, Appended)] == [False] * 3
+    assert asked, "the look-up of what is stored already was not seen"
+    with db.read() as conn:
+        for statement, params in asked:
+            head = "EXPLAIN QUERY PLAN" if db.dialect == "sqlite" else "EXPLAIN"
+            rows = conn.exec_driver_sql(f"{head} {statement}", params).all()
+            told = " ".join(str(row[3]) for row in rows)  # SQLite: the step in words; MariaDB: the type of access
+            assert "SCAN chat_messages" not in told, told
+            assert "ALL" not in told.split(), told
