@@ -80,14 +80,14 @@ def unpack(block: bytes) -> dict[str, list[tuple[str, float]]]:
 
 
 class StageCache:
-    """JSON values by key. `read=False` computes everything anew, vectors too, and still writes the stages."""
+    """JSON values by key. `read=False` computes everything anew, vectors and pairs too, and still writes the stages."""
 
     def __init__(self, folder: str | Path | None = None, *, read: bool = True) -> None:
         self.folder = Path(folder) if folder else default_folder()
         self._read = read
         self.hits = self.misses = 0
-        # Arms of one run share vectors even when those of earlier runs are not to be used.
-        self._fresh = None if read else tempfile.TemporaryDirectory(prefix="smartmem-vectors-")
+        # Arms of one run share vectors and pairs even when those of earlier runs are not to be used.
+        self._fresh = None if read else tempfile.TemporaryDirectory(prefix="smartmem-fresh-")
         self._dirty_since = 0.0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,13 +100,17 @@ class StageCache:
 
     @property
     def vectors_path(self) -> str:
-        """The file of the vector cache: beside the stages, or one of this run's own if nothing may be read."""
-        return str((Path(self._fresh.name) if self._fresh else self.folder) / "vectors.sqlite")
+        """The file of the vector cache."""
+        return self._model_file("vectors.sqlite")
 
     @property
     def pairs_path(self) -> str:
-        """The file of a cross-encoder's scores beside the stages."""
-        return str(self.folder / "pairs.sqlite")
+        """The file of a cross-encoder's scores."""
+        return self._model_file("pairs.sqlite")
+
+    def _model_file(self, name: str) -> str:
+        """What models answered: beside the stages, or in a folder of this run's own if nothing may be read."""
+        return str((Path(self._fresh.name) if self._fresh else self.folder) / name)
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         """What is known among `keys`."""

@@ -314,6 +314,15 @@ def test_tokens_are_counted_where_the_model_tells() -> None:
     assert usage.costs() == {"model_calls": 3, "model_texts": 4}
 
 
+def test_with_nothing_cached_a_cross_encoder_reads_its_pairs_anew(tmp_path: Path) -> None:
+    reranker = {"name": "cross-encoder", "candidates": 3}
+    arms = [{"name": "read", "retriever": "bm25", "reranker": reranker, "rerank_top": 3}]
+    suite = small_suite(tmp_path / "c", baseline="read", arms=arms, latency_queries=0, limit_queries=6)
+    first, anew = (run_suite(suite, resume=False).manifest["usage"] for _ in range(2))
+    assert anew == first
+    assert anew["tokens"] > 0
+
+
 def test_a_query_that_brings_nothing_back_counts_0(tmp_path: Path) -> None:
     @register("retriever", "test-empty")
     class Empty:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from smartmem.errors import StoreUnavailable
+from smartmem.rag.cachefile import open_cache
 from smartmem.rag.embed.vectors import empty
 from smartmem.rag.protocols import Embedder, Vectors
 from smartmem.rag.registry import create, register
@@ -36,14 +34,7 @@ class CachedEmbedder:
         self._keep = queries
         self._lock = threading.Lock()
         self.hits = self.misses = 0
-        try:
-            Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(Path(path).expanduser(), timeout=30, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")  # a lost entry is only computed again
-            self._db.execute(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailable(f"vector cache {path}: {error}; choose another path") from error
+        self._db = open_cache(path, _SCHEMA, "vector cache")
 
     @property
     def dim(self) -> int:

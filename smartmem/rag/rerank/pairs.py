@@ -6,12 +6,10 @@ For evaluation: arms that differ in depth, views or fusion read the same pairs, 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import threading
 from collections.abc import Generator, Sequence
-from pathlib import Path
 
-from smartmem.errors import StoreUnavailable
+from smartmem.rag.cachefile import open_cache
 from smartmem.rag.onnx import Encoder
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS pairs (key BLOB PRIMARY KEY, score REAL NOT NULL) WITHOUT ROWID"
@@ -24,14 +22,7 @@ class CachedPairs:
     def __init__(self, encoder: Encoder, path: str, fingerprint: str) -> None:
         self._encoder, self._fingerprint = encoder, fingerprint
         self._lock = threading.Lock()
-        try:
-            Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(Path(path).expanduser(), timeout=60, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")  # a lost entry is only computed again
-            self._db.execute(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailable(f"pair cache {path}: {error}; choose another path") from error
+        self._db = open_cache(path, _SCHEMA, "pair cache")
 
     def pair_scores(self, query: str, texts: Sequence[str]) -> Generator[float]:
         """The logit of each (query, text), in their order."""
