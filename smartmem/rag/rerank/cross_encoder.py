@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 
@@ -62,7 +63,7 @@ class CrossEncoderReranker:
             raise ConfigError("cross-encoder: pair_cache reads all pairs of a query at once; drop time_budget_ms or it")
         files = resolve(model)
         length = max_length or files.entry.max_length
-        self._encoder = Encoder(files, max_length=length, threads=threads)
+        self._encoder = _loaded(model, str(files.folder), files.version, length, threads)
         self._pairs: Encoder | CachedPairs = self._encoder
         if pair_cache is not None:
             self._pairs = CachedPairs(self._encoder, pair_cache, f"{model}:{files.version}:{length}")
@@ -109,6 +110,15 @@ class CrossEncoderReranker:
         if self._sequences is None:
             return [hit.chunk.searchable]
         return [self._sequences.window(hit.chunk, before, after) for before, after in self._views]
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(model: str, _folder: str, _version: str, length: int, threads: int | None) -> Encoder:
+    """The model, loaded once for all pipelines of a process, for a search of chat turns makes a pipeline each time.
+
+    Where it lies and its version are part of the key, so that other files of that name are loaded anew.
+    """
+    return Encoder(resolve(model), max_length=length, threads=threads)
 
 
 def _standard(scores: Sequence[float]) -> list[float]:
