@@ -145,6 +145,11 @@ class Traces:
             raise MissingExtra("opentelemetry", "metrics") from None
         self._tracer = trace.get_tracer("smartmem", tracer_provider=provider)
 
+    @property
+    def enabled(self) -> bool:
+        """Whether spans go anywhere: hot paths ask before they gather what a span would tell."""
+        return self._tracer is not None
+
     def disable(self) -> None:
         """No more spans."""
         self._tracer = None

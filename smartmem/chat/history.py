@@ -107,9 +107,10 @@ def append_messages(
         in_transaction = target.grouped if len(part) <= SHARED else target.run
         begun = time.time_ns()
         done = in_transaction(partial(_append, wanted=part))
-        for sent, one in zip(part, done, strict=True):
-            if isinstance(one, Appended) and one.created:
-                traces.record("append message", sent.trace_id or one.message_id, begun, message_id=one.message_id)
+        if traces.enabled:
+            for sent, one in zip(part, done, strict=True):
+                if isinstance(one, Appended) and one.created:
+                    traces.record("append message", sent.trace_id or one.message_id, begun, message_id=one.message_id)
         outcomes += done
     return outcomes
 

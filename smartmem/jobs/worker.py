@@ -315,6 +315,8 @@ class Worker:
 
 
 def _trace(batch: _Batch, claimed: Claimed, error: str = "") -> None:
+    if not traces.enabled:
+        return
     row, told = claimed.row, {"job_id": claimed.id, "attempt": claimed.attempt}
     traces.record(f"job {row.job_type}", row.trace_id, batch.begun_ns or time.time_ns(), error=error, **told)
 

@@ -225,6 +225,8 @@ class Relay:
 
 
 def _trace(work: _Work, begun_ns: int, error: str = "") -> None:
+    if not traces.enabled:
+        return
     row, trace_id = work.claimed.row, work.event.payload.trace_id
     name, attempt = f"event {row.event_type}", work.claimed.attempt
     traces.record(name, trace_id, begun_ns, error=error, event_id=work.event.event_id, attempt=attempt)
