@@ -22,15 +22,15 @@ from smartmem.db.tables import (
     memory_jobs,
     outbox_messages,
 )
-from smartmem.errors import ScopeError, StoreError
+from smartmem.errors import StoreError
 from smartmem.jobs.queue import enqueue
 from smartmem.memory.apply import embed_job
 from smartmem.memory.facts import EMPTIED
-from smartmem.memory.govern import NoSuchMemory
+from smartmem.memory.govern import NoSuchMemory, require_user
 from smartmem.memory.views import Forgotten
 from smartmem.rag.protocols import VectorStore
 from smartmem.text import normalise
-from smartmem.types import Operation, is_user
+from smartmem.types import Operation
 
 _TEXT_KEYS = ("title", "content", "content_hash", "slot", "source_text", "text")
 
@@ -44,8 +44,7 @@ def forget(
     replay made. The vector row goes twice: at once here (a store that is down is reported, not raised), and by an
     `embed` job behind any that is running, so that a sync in flight cannot bring it back. Raises `NoSuchMemory`.
     """
-    if not is_user(user_id):
-        raise ScopeError(f"user_id = {user_id}: memories belong to a user with a positive number")
+    require_user(user_id)
     ids, done = db.run(lambda conn: _forget(conn, db, user_id, memory_id, reason))
     vectors, problem = 0, None
     if store is not None:

@@ -56,7 +56,7 @@ def list_memories(
 
     `text` keeps those whose content holds it (case does not matter); `as_of` those that held true at that time.
     """
-    _user(user_id)
+    require_user(user_id)
     tests: list[ColumnElement[bool]] = [_ITEM.user_id == user_id, _ITEM.namespace == namespace]
     if as_of is not None:
         tests += [_ITEM.valid_from <= as_of, (_ITEM.valid_to.is_(None)) | (_ITEM.valid_to > as_of)]
@@ -184,7 +184,7 @@ def expire_memories(db: Database, *, user_id: int | None = None, dry_run: bool =
 
 def get_settings(db: Database, user_id: int) -> UserSettings:
     """What a user allows; the defaults when she never said."""
-    _user(user_id)
+    require_user(user_id)
     with db.read() as conn:
         return load_user_settings(conn, [user_id]).get(user_id, DEFAULTS)
 
@@ -198,7 +198,7 @@ def set_settings(
     sensitive_memory_enabled: bool | None = None,
 ) -> UserSettings:
     """Change the switches that are given; they hold for writing and reading from the commit on."""
-    _user(user_id)
+    require_user(user_id)
 
     def work(conn: Connection) -> UserSettings:
         old = load_user_settings(conn, [user_id]).get(user_id, DEFAULTS)
@@ -237,7 +237,7 @@ def dedupe(
     `keep` is `newest` or `confident`. `threshold`: share of common words from which two texts are the same. Groups
     are made around the memory that is kept, so that a chain of small differences never joins strangers.
     """
-    _user(user_id)
+    require_user(user_id)
     if keep not in ("newest", "confident"):
         raise BadRecord(f"dedupe keep = {keep!r}: write 'newest' or 'confident'")
 
@@ -292,7 +292,7 @@ def _groups(rows: Sequence[Row], keep: str, threshold: float) -> list[tuple[Row,
 
 
 def _row(conn: Connection, user_id: int, memory_id: str, *, lock: bool = False) -> Row:
-    _user(user_id)
+    require_user(user_id)
     query = select(memory_items).where(_ITEM.id == memory_id, _ITEM.user_id == user_id)
     row = conn.execute(query.with_for_update() if lock else query).mappings().first()
     if row is None:
@@ -300,7 +300,8 @@ def _row(conn: Connection, user_id: int, memory_id: str, *, lock: bool = False) 
     return dict(row)
 
 
-def _user(user_id: int) -> None:
+def require_user(user_id: int) -> None:
+    """Raise `ScopeError` for what cannot be a user's number."""
     if not is_user(user_id):
         raise ScopeError(f"user_id = {user_id}: memories belong to a user with a positive number")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.engine import Connection
 
 from smartmem.db.engine import Database
@@ -52,7 +52,7 @@ def reconcile(
     Idempotent and resumable: it works in pages and looks at what is, not at what was done before.
     """
     drift = Drift(dry_run=dry_run)
-    for rows in _pages(db, user_id):
+    for rows in pages_of_active(db, *(() if user_id is None else (memory_items.c.user_id == user_id,))):
         drift.checked += len(rows)
         mend_missing(db, store, embedder, rows, drift)
     where = Filter() if user_id is None else Filter.where(user_id=user_id)
@@ -162,15 +162,14 @@ def report(drift: Drift) -> dict[str, Any]:
     }
 
 
-def _pages(db: Database, user_id: int | None) -> Iterator[list[Row]]:
+def pages_of_active(db: Database, *conditions: ColumnElement[bool]) -> Iterator[list[Row]]:
+    """The active items that meet all `conditions`, by id, in pages. Items written meanwhile may be among them."""
     c = memory_items.c
     last = ""
     while True:
-        query = select_rows().where(c.status == MemoryStatus.ACTIVE.value, c.id > last).order_by(c.id).limit(PAGE)
-        if user_id is not None:
-            query = query.where(c.user_id == user_id)
+        wanted = select_rows().where(c.status == MemoryStatus.ACTIVE.value, c.id > last, *conditions)
         with db.read() as conn:
-            rows: list[Row] = [dict(row) for row in conn.execute(query).mappings()]
+            rows: list[Row] = [dict(row) for row in conn.execute(wanted.order_by(c.id).limit(PAGE)).mappings()]
         if not rows:
             return
         yield rows

@@ -9,16 +9,13 @@ asks the one that lags finds the newest memories by their words. The mark of the
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 from sqlalchemy import or_
 
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items
-from smartmem.memory.reconcile import Drift, mend_missing, reconcile
-from smartmem.memory.sync import PAGE, Row, select_rows
+from smartmem.memory.reconcile import Drift, mend_missing, pages_of_active, reconcile
 from smartmem.rag.protocols import Embedder, VectorStore
-from smartmem.types import MemoryStatus
 
 ROUNDS = 10  # of catching up with what workers write meanwhile; each is a fraction of the one before
 
@@ -50,22 +47,10 @@ def reembed(
 
 def catch_up(db: Database, store: VectorStore, embedder: Embedder, drift: Drift | None = None) -> int:
     """Bring what another embedder was the last to embed into this store as well; returns how many memories."""
+    made_by = memory_items.c.vector_fingerprint
+    behind = or_(made_by.is_(None), made_by != embedder.fingerprint)
     count = 0
-    for rows in _behind(db, embedder.fingerprint):
+    for rows in pages_of_active(db, behind):
         mend_missing(db, store, embedder, rows, drift or Drift())
         count += len(rows)
     return count
-
-
-def _behind(db: Database, fingerprint: str) -> Iterator[list[Row]]:
-    c = memory_items.c
-    last = ""
-    while True:
-        others = or_(c.vector_fingerprint.is_(None), c.vector_fingerprint != fingerprint)
-        query = select_rows().where(c.status == MemoryStatus.ACTIVE.value, others, c.id > last)
-        with db.read() as conn:
-            rows: list[Row] = [dict(row) for row in conn.execute(query.order_by(c.id).limit(PAGE)).mappings()]
-        if not rows:
-            return
-        yield rows
-        last = rows[-1]["id"]

@@ -198,10 +198,6 @@ def select_rows() -> Any:
     return select(*(memory_items.c[name] for name in _COLUMNS))
 
 
-def _these(ids: Sequence[str]) -> Any:
-    return select_rows().where(memory_items.c.id.in_(ids))
-
-
 def _is_live(row: Row) -> bool:
     return bool(row["status"] == MemoryStatus.ACTIVE)
 
