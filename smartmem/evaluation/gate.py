@@ -13,12 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from smartmem.errors import ConfigError, DataError
 from smartmem.evaluation.compare import opened
 from smartmem.evaluation.results import RunResult, write_whole
-from smartmem.evaluation.verify import Verification, verify
 
-__all__ = [
-    "PASS", "REGRESSION", "UNMEASURABLE", "BaselineData", "GateResult", "GateRow", "Verification", "gate",
-    "load_baseline", "load_margins", "make_baseline", "verify", "write_baseline",
-]  # fmt: skip
 PASS, REGRESSION, UNMEASURABLE = 0, 1, 2
 DEFAULT_MARGIN = 0.01
 

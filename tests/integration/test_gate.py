@@ -16,13 +16,13 @@ from smartmem.evaluation.gate import (
     gate,
     load_baseline,
     load_margins,
-    verify,
     write_baseline,
 )
 from smartmem.evaluation.results import RunResult, load_run
 from smartmem.evaluation.runner import run_suite
 from smartmem.evaluation.stats import holm
 from smartmem.evaluation.suite import narrowed
+from smartmem.evaluation.verify import verify
 from tests.support.data import ROOT
 from tests.support.evaluation import small_suite
 
