@@ -61,6 +61,12 @@ def test_commands_exist(page: Path) -> None:
                 assert second in known[first], f"{page.name}: there is no command smartmem {found}"
 
 
+@pytest.mark.parametrize("page", [pytest.param(p, id=p.relative_to(ROOT).as_posix()) for p in PAGES])
+def test_no_merge_was_left_half_done(page: Path) -> None:
+    """A linter tells it of code; a page with both sides in it still renders, as a broken table."""
+    assert re.findall(r"(?m)^(?:<{7}|={7}|>{7})(?: .*)?$", page.read_text("utf-8")) == []
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/index.md").read_text("utf-8")
     missing = [p.name for p in (ROOT / "docs").glob("*.md") if p.name != "index.md" and f"({p.name})" not in index]
