@@ -182,7 +182,7 @@ def test_validate_reads_every_record(cli: Cli, tmp_path: Path) -> None:
     assert ran.json["counts"]["turns"] == 638
     cli.ok("data", "template", "chats.jsonl")
     assert (
-        "3 turns and 2 questions (1 with gold); repaired 0"
+        "13 turns and 8 questions (7 with gold); repaired 0"
         in cli.ok("data", "validate", "jsonl", "--file", "chats.jsonl").out
     )
     lost = cli("data", "validate", "realtalk")

@@ -140,7 +140,7 @@ def test_beam_questions_by_ability_in_each_published_form(tmp_path: Path, as_tex
 def test_own_jsonl_from_the_template_and_its_refusals(tmp_path: Path) -> None:
     file = write_template(tmp_path / "mine.jsonl")
     data = load_dataset("jsonl", file)
-    assert data.counts() | {"turns": 3, "queries": 2, "eligible": 1} == data.counts()
+    assert data.counts() | {"conversations": 4, "turns": 13, "queries": 8, "eligible": 7} == data.counts()
     assert not data.hash_checked
     with pytest.raises(DataError, match="exists already"):
         write_template(file)
