@@ -6,17 +6,24 @@ twice; groups run side by side. All workers share the cache folder: on a cluster
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from smartmem.errors import ConfigError, MissingExtra
+from smartmem.errors import ConfigError, EvaluationError, MissingExtra
 from smartmem.evaluation.cache import StageCache, key_of
 from smartmem.evaluation.cell import Cell, CellResult, reason
 from smartmem.evaluation.inputs import peak_memory_mb
 from smartmem.evaluation.suite import Suite, make_suite
 
+log = logging.getLogger(__name__)
 _CONNECT_S = 10.0
+_DIED = (
+    "the process of these arms died twice; most often the memory ran out: try a smaller batch or model, "
+    "then the same command goes on from what the cache holds ({})"
+)
 Group = list[tuple[int, int]]
 Advance = Callable[[int], Any]
 
@@ -76,11 +83,24 @@ def _joblib(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
         import joblib
     except ImportError:
         raise MissingExtra("joblib", "eval") from None
-    parallel = joblib.Parallel(n_jobs=suite.workers, return_as="generator")
-    done: Iterable[Any] = parallel(
-        joblib.delayed(run_group)(suite.plain(), group, resume) for group in groups
-    )  # joblib has no types of its own
-    return done
+    values, done = suite.plain(), 0
+    run = joblib.delayed(run_group)
+    try:
+        for result in joblib.Parallel(n_jobs=suite.workers, return_as="generator")(
+            run(values, group, resume) for group in groups
+        ):
+            yield result
+            done += 1
+    except BrokenProcessPool:
+        # All of the pool's work is lost with one process, and it does not say whose that was. So the groups that are
+        # left go on one at a time, from what the cache holds: the one that dies again is known, the others end.
+        log.warning("a worker process died; %s group(s) of arms go on one at a time", len(groups) - done)
+        for group in groups[done:]:
+            try:
+                (result,) = joblib.Parallel(n_jobs=2)([run(values, group, resume)])  # 1 would be this process
+                yield result
+            except BrokenProcessPool as error:
+                yield _lost(suite, group, EvaluationError(_DIED.format(" ".join(str(error).split())[-80:])))
 
 
 def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
@@ -112,6 +132,11 @@ def _gather(client: Any, suite: Suite, groups: list[Group], resume: bool) -> Ite
         try:
             yield future.result()
         except Exception as error:  # noqa: BLE001 - a worker that died takes its own arms with it, not the others'
-            arms = [(suite.datasets[d].name, suite.arms[a].name) for d, a in group]
-            lost = [CellResult(dataset=dataset, arm=arm, error=reason(error)) for dataset, arm in arms]
-            yield lost, {"hits": 0, "misses": 0, "peak_memory_mb": 0}
+            yield _lost(suite, group, error)
+
+
+def _lost(suite: Suite, group: Group, error: Exception) -> tuple[list[CellResult], dict[str, int]]:
+    """The result of a group whose process died: each of its arms failed for the same reason."""
+    arms = [(suite.datasets[d].name, suite.arms[a].name) for d, a in group]
+    lost = [CellResult(dataset=dataset, arm=arm, error=reason(error)) for dataset, arm in arms]
+    return lost, {"hits": 0, "misses": 0, "peak_memory_mb": 0}

@@ -295,6 +295,46 @@ def test_a_worker_that_dies_takes_its_own_arms_only(tmp_path: Path) -> None:
     assert all(cell.hits for cell in kept)
 
 
+DYING = """
+import os, signal
+from pathlib import Path
+from smartmem.rag.registry import register
+@register("retriever", "test-dies")
+class Dies:
+    def __init__(self, marker: str, again: bool = True): self.marker, self.again = Path(marker), again
+    def index(self, chunks): pass
+    def restore(self, chunks): pass
+    def delete(self, ids): pass
+    def retrieve(self, query, k):
+        if self.again or not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return []
+"""
+
+
+def test_a_process_that_is_killed_ends_its_own_arm_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The out-of-memory killer's way: no exception, no exit handler. Once is mended by going on, twice is an error."""
+    (tmp_path / "dying_part.py").write_text(DYING, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    monkeypatch.setenv("SMARTMEM_COMPONENTS", "dying_part")
+    marker = str(tmp_path / "marker")
+    arms = [
+        {"name": "bm25", "retriever": "bm25"},
+        {"name": "dies", "retriever": {"name": "test-dies", "marker": marker}},
+        {"name": "once", "retriever": {"name": "test-dies", "marker": marker + "-2", "again": False}},
+    ]
+    suite = small_suite(tmp_path / "c", arms=arms, latency_queries=0, executor="joblib", workers=2)
+    result = run_suite(suite)
+    assert list(result.errors) == ["smartmem-tiny/dies"]
+    assert "died twice" in result.errors["smartmem-tiny/dies"]
+    means = result.metrics["smartmem-tiny"]
+    assert means["bm25"]["nDCG@10"]["mean"] > 0.3
+    assert means["once"]["nDCG@10"]["not_run"] == 0
+    assert means["dies"]["nDCG@10"]["not_run"] > 0
+
+
 def test_tokens_are_counted_where_the_model_tells() -> None:
     class Model:
         dim, fingerprint, languages, tokens_read = 2, "m", (), 0
