@@ -81,8 +81,8 @@ class ChecksumMismatch(DataError):
 
     def __init__(self, path: str, expected: str, actual: str) -> None:
         super().__init__(
-            f"{path}: SHA-256 is {actual}, expected {expected}; delete the file and fetch it again, "
-            "or correct the registry if you changed the file on purpose"
+            f"{path}: SHA-256 is {actual}, expected {expected}; move the file away and fetch it "
+            "again, or correct the registry if you changed the file on purpose"
         )
 
 

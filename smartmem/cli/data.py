@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smartmem.cli.common import NOT_PASSED, AsJson, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from smartmem.evaluation.datasets.registry import FileState
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: list, fetch, look, validate, start your own.")
 
@@ -91,7 +94,9 @@ def validate(name: Name, file: LocalFile = None, json: AsJson = False) -> None:
 
     states = registry.validate(name, file)
     lacking = [state for state in states if state.state in ("missing", "wrong hash")]
-    loaded = None if lacking else registry.load_dataset(name, file)
+    # A file of the user's own is read whatever its hash: its records are what they ask about.
+    readable = not lacking or (file is not None and all(state.state != "missing" for state in states))
+    loaded = registry.load_dataset(name, file) if readable else None
     if json:
         counts = loaded.counts() if loaded else {}
         notes = [dataclasses.asdict(note) for note in loaded.notes] if loaded else []
@@ -110,13 +115,21 @@ def validate(name: Name, file: LocalFile = None, json: AsJson = False) -> None:
         if loaded:
             say(_read(loaded.counts()))
         if lacking:
-            say(
-                f"next: `smartmem data get {name}`, or name your file with --file"
-                if lacking[0].state == "missing"
-                else f"next: delete {lacking[0].path} and run `smartmem data get {name}`"
-            )
+            say(f"next: {_mend(name, lacking[0], file)}")
     if lacking:
         raise typer.Exit(NOT_PASSED)
+
+
+def _mend(name: str, state: FileState, given: Path | None) -> str:
+    """What helps. Nobody is told to delete a file: it may be the only copy of the user's own."""
+    if state.state == "missing":
+        return f"`smartmem data get {name}`, or name your file with --file"
+    if given is None:
+        return f"move {state.path} away and run `smartmem data get {name}`, or name the file that you mean with --file"
+    return (
+        f"{state.path} is another file than the registry's {name} (SHA-256 {state.sha256}); if it is the one you mean, "
+        f'a suite takes it: datasets = [{{ name = "{name}", path = "{given}" }}]'
+    )
 
 
 def _read(counts: Mapping[str, int]) -> str:

@@ -176,6 +176,31 @@ def test_a_broken_answer_is_named(cli: Cli, tmp_path: Path, line: str, message: 
     assert message in ran.err
 
 
+def test_validate_never_tells_to_delete_a_file_of_the_user_s_own(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    registry = tmp_path / "data" / "registry.toml"
+    registry.write_text(
+        'local = ["files"]\n[datasets.mine]\nloader = "jsonl"\ntitle = "t"\nlicence = "l"\nuse = "u"\n'
+        f'files = [{{ name = "mine.jsonl", sha256 = "{"0" * 64}", url = "" }}]\n',
+        "utf-8",
+    )
+    monkeypatch.setenv("SMARTMEM_REGISTRY", str(registry))
+    cli.ok("data", "template", "mine.jsonl")
+    given = cli("data", "validate", "mine", "--file", "mine.jsonl")
+    assert given.status == 1
+    assert "mine.jsonl: wrong hash" in given.out
+    assert "13 turns" in given.out, "a file of one's own is read all the same"
+    assert 'path = "mine.jsonl"' in given.out
+    (tmp_path / "files").mkdir()
+    (tmp_path / "mine.jsonl").rename(tmp_path / "files" / "mine.jsonl")
+    found = cli("data", "validate", "mine")
+    assert found.status == 1
+    assert "move" in found.out
+    assert "delete" not in given.out + found.out
+
+
 def test_validate_reads_every_record(cli: Cli, tmp_path: Path) -> None:
     ran = cli.ok("data", "validate", "smartmem-tiny", "--json")
     assert ran.json["ok"]
