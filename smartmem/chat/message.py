@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from smartmem.clock import as_utc
 from smartmem.errors import BadRecord
+from smartmem.frames import Tabular
 from smartmem.text import clean
 from smartmem.types import Role, is_user
 
@@ -30,7 +31,7 @@ class NewMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appended:
+class Appended(Tabular):
     """Where a message is. `created` is False when it had been there already; then `event_id` is None."""
 
     message_id: str
@@ -40,7 +41,7 @@ class Appended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Tabular):
     """A stored message."""
 
     id: str

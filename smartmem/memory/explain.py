@@ -6,10 +6,10 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from sqlalchemy import Table, or_, select
+from sqlalchemy import Table as SqlTable
+from sqlalchemy import or_, select
 from sqlalchemy.engine import Connection
 
 from smartmem.db.engine import Database
@@ -22,16 +22,14 @@ from smartmem.db.tables import (
     memory_jobs,
     outbox_messages,
 )
-from smartmem.errors import StoreError, needs
+from smartmem.errors import StoreError
+from smartmem.frames import Rows, Table, Tabular
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.govern import NoSuchMemory
 from smartmem.memory.recall import DroppedItem, Mode, Recalled, RecalledItem, Recaller
 from smartmem.memory.views import MemoryItem
 from smartmem.rag.protocols import VectorStore
 from smartmem.types import MemoryStatus
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 INJECTED, NOT_RETRIEVED = "INJECTED", "NOT_RETRIEVED"
 
@@ -48,7 +46,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Tabular):
     """A recall with a verdict for every memory of the user: the injected first, then by score.
 
     `truncated`: a `limit` was given and the oldest memories are left out.
@@ -58,17 +56,15 @@ class Explanation:
     verdicts: tuple[Verdict, ...]
     truncated: bool = False
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row a memory of the user: id, memory_type, content, code, score, detail."""
-        with needs("eval"):
-            import pandas as pd
+    _hidden: ClassVar[tuple[str, ...]] = ("id",)
 
+    def _table(self) -> Table:
+        """One row a memory of the user."""
         rows = [(v.memory.id, v.memory.memory_type, v.memory.content, v.code, v.score, v.detail) for v in self.verdicts]
-        return pd.DataFrame(rows, columns=["id", "memory_type", "content", "code", "score", "detail"])
+        return ("id", "memory_type", "content", "code", "score", "detail"), rows
 
-    def _repr_html_(self) -> str:
-        table: str = self.to_frame().drop(columns="id").to_html(index=False)
-        return f"<p>{escape(self.recalled.query)}</p>{table}"
+    def _above(self) -> list[str]:
+        return [self.recalled.query]
 
 
 def explain(
@@ -139,8 +135,27 @@ class Step:
     at: dt.datetime | None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def text(self) -> str:
+        """What a person wants to know of it, in one line."""
+        known = [(name, self.facts[name]) for name in _TOLD if self.facts.get(name) is not None]
+        return ", ".join(f"{name}: {fact}" if name in ("reason", "stored") else str(fact) for name, fact in known)
 
-def lineage(db: Database, user_id: int, memory_id: str, *, store: VectorStore | None = None) -> tuple[Step, ...]:
+
+_TOLD = ("content", "role", "event_type", "status", "outcome", "operation", "reason", "stored")
+
+
+class Lineage(Rows[Step]):
+    """The stations of one memory in their order; as a table their ids stand last."""
+
+    __slots__ = ()
+    _hidden = ("id",)
+
+    def _table(self) -> Table:
+        return ("stage", "at", "text", "id"), [(step.stage, step.at, step.text, step.id) for step in self]
+
+
+def lineage(db: Database, user_id: int, memory_id: str, *, store: VectorStore | None = None) -> Lineage:
     """message → event → job (with its states) → decision → memory → audit → vector row, in this order.
 
     Stations that this memory never passed (no event for an import, no decision in legacy mode) are left out. A
@@ -158,7 +173,7 @@ def lineage(db: Database, user_id: int, memory_id: str, *, store: VectorStore | 
     steps += [_audit(row) for row in audit]
     if store is not None:
         steps.append(_vector(store, memory_id, item))
-    return tuple(steps)
+    return Lineage(steps)
 
 
 def _origin(
@@ -229,11 +244,11 @@ def _vector(store: VectorStore, memory_id: str, item: Mapping[str, Any] | None) 
     return Step(stage="vector", id=memory_id, at=None, facts={**marked, "stored": bool(held)})
 
 
-def _one(conn: Connection, table: Table, **where: Any) -> dict[str, Any] | None:
+def _one(conn: Connection, table: SqlTable, **where: Any) -> dict[str, Any] | None:
     row = conn.execute(select(table).where(*(table.c[k] == v for k, v in where.items()))).mappings().first()
     return None if row is None else dict(row)
 
 
-def _many(conn: Connection, table: Table, **where: Any) -> list[dict[str, Any]]:
+def _many(conn: Connection, table: SqlTable, **where: Any) -> list[dict[str, Any]]:
     query = select(table).where(*(table.c[k] == v for k, v in where.items())).order_by(table.c.id)
     return [dict(row) for row in conn.execute(query).mappings()]

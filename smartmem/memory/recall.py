@@ -14,14 +14,14 @@ import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sqlalchemy import update
 
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items
-from smartmem.errors import ModelError, ScopeError, StoreError, needs
+from smartmem.errors import ModelError, ScopeError, StoreError
+from smartmem.frames import Table, Tabular
 from smartmem.memory import ranking
 from smartmem.memory.calibrate import baseline, relevance
 from smartmem.memory.facts import NAMESPACE
@@ -34,9 +34,6 @@ from smartmem.settings import RecallSettings
 from smartmem.telemetry import DEDUP_DROPS, INJECTED, RECALL_FALLBACKS, RECALL_MS, RECALLS, log, metrics
 from smartmem.text import cut, language
 from smartmem.types import is_user
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Mode = Literal["legacy", "rag", "hybrid"]
 QUERY_CHARS = 2000  # of a pasted document no more is asked about; what follows would only dilute it
@@ -74,7 +71,7 @@ class DroppedItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recalled:
+class Recalled(Tabular):
     """What a recall found, by (-score, id). `fallback_reason` says why SQL ranked instead of the vector store."""
 
     query: str
@@ -92,24 +89,20 @@ class Recalled:
         """The prompt text; headings in the query's language unless told otherwise."""
         return render(self.items, style or self.style, language or ("zh" if self.language == "zh" else "en"))
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row a memory that passed: score, memory_type, content, since, conversation_id, said (the source)."""
-        with needs("eval"):
-            import pandas as pd
-
-        columns = ["score", "memory_type", "content", "since", "conversation_id", "said"]
+    def _table(self) -> Table:
+        """One row a memory that passed; `said` is an excerpt of its source."""
         rows = [
             (i.score, i.memory_type, i.content, i.valid_from)
             + ((i.source.conversation_id, i.source.excerpt) if i.source else (None, None))
             for i in self.items
         ]
-        return pd.DataFrame(rows, columns=columns)
+        return ("score", "memory_type", "content", "since", "conversation_id", "said"), rows
 
-    def _repr_html_(self) -> str:
-        notes = [self.query, *(note for note in (self.blocked, self.fallback_reason) if note)]
-        left = [f"left out: {item.content} ({item.reason})" for item in self.dropped]
-        table: str = self.to_frame().to_html(index=False)
-        return "".join(f"<p>{escape(n)}</p>" for n in notes) + table + "".join(f"<p>{escape(n)}</p>" for n in left[:5])
+    def _above(self) -> list[str]:
+        return [self.query, *(note for note in (self.blocked, self.fallback_reason) if note)]
+
+    def _below(self) -> list[str]:
+        return [f"left out: {item.content} ({item.reason})" for item in self.dropped[:5]]
 
 
 @dataclass(slots=True)

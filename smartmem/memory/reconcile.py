@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_items
 from smartmem.errors import SmartMemError
+from smartmem.frames import Tabular
 from smartmem.jobs.types import Job, Prepared
 from smartmem.memory.sync import PAGE, Row, mark, memory_chunk, select_rows, send
 from smartmem.rag.protocols import Embedder, VectorStore
@@ -20,7 +21,7 @@ from smartmem.types import JobType, MemoryStatus, VectorStatus
 
 
 @dataclass(slots=True, kw_only=True)
-class Drift:
+class Drift(Tabular):
     """What `reconcile` found and mended. `examples` names the first few ids of each kind."""
 
     checked: int = 0

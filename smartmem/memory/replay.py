@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from smartmem.db.engine import Database
 from smartmem.db.tables import chat_messages, conversations, memory_items, memory_jobs
 from smartmem.errors import ConfigError
+from smartmem.frames import Rows, Tabular
 from smartmem.jobs.enqueue import extract_order_key
 from smartmem.jobs.queue import enqueue
 from smartmem.jobs.types import NewJob
@@ -131,7 +132,7 @@ def _forgotten(conn: Connection, user_id: int | None) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Tabular):
     """Active memories of two namespaces, user by user. `reworded`: alike, but not the same words."""
 
     user_id: int
@@ -141,10 +142,10 @@ class Difference:
     only_b: tuple[str, ...]
 
 
-def diff(db: Database, a: str, b: str, *, user_id: int | None = None) -> tuple[Difference, ...]:
+def diff(db: Database, a: str, b: str, *, user_id: int | None = None) -> Rows[Difference]:
     """What is remembered in namespace `a` and not in `b`, and the other way round; users in order."""
     left, right = _active(db, a, user_id), _active(db, b, user_id)
-    return tuple(
+    return Rows(
         _difference(user, left.get(user, {}), right.get(user, {})) for user in sorted(left.keys() | right.keys())
     )
 

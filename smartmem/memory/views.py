@@ -6,16 +6,13 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from smartmem.errors import needs
-
-if TYPE_CHECKING:
-    import pandas as pd
+from smartmem.frames import Table, Tabular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryItem:
+class MemoryItem(Tabular):
     """One memory with its whole state. `version` is what an edit has to name."""
 
     id: str
@@ -58,16 +55,17 @@ class MemoryItem:
         made = {name: getattr(self, name) for name in _NAMES}
         return {k: v.isoformat() if isinstance(v, dt.datetime) else v for k, v in made.items()}
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str:  # a memory by itself is read as words
         said = f"{self.memory_type}, {self.status}, since {self.valid_from:%Y-%m-%d}, version {self.version}"
         return f"<p><b>{escape(self.content)}</b><br>{escape(said)}</p>"
 
 
 _NAMES = tuple(field.name for field in fields(MemoryItem))
+_READ = {"id", "memory_type", "content", "status", "valid_from", "valid_to"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Tabular):
     """One page of a list. `total` counts all that pass the filters."""
 
     items: tuple[MemoryItem, ...]
@@ -81,21 +79,18 @@ class Page:
         end = self.offset + len(self.items)
         return end if end < self.total else None
 
-    def to_frame(self) -> pd.DataFrame:
+    _hidden: ClassVar[tuple[str, ...]] = tuple(name for name in _NAMES if name not in _READ)
+
+    def _table(self) -> Table:
         """One row a memory, one column a field of `MemoryItem`."""
-        with needs("eval"):
-            import pandas as pd
+        return _NAMES, [[getattr(item, name) for name in _NAMES] for item in self.items]
 
-        return pd.DataFrame([{name: getattr(i, name) for name in _NAMES} for i in self.items], columns=list(_NAMES))
-
-    def _repr_html_(self) -> str:
-        shown = ["id", "memory_type", "content", "status", "valid_from", "valid_to"]
-        table: str = self.to_frame()[shown].to_html(index=False)
-        return f"<p>{len(self.items)} of {self.total} memories</p>{table}"
+    def _above(self) -> list[str]:
+        return [f"{len(self.items)} of {self.total} memories"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forgotten:
+class Forgotten(Tabular):
     """What `forget` emptied, by place: numbers of rows whose text is gone."""
 
     memory_id: str
@@ -111,7 +106,7 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Duplicates:
+class Duplicates(Tabular):
     """Memories of one user that say the same; `keep` stays."""
 
     user_id: int

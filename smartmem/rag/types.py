@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from smartmem.errors import needs
+from smartmem.frames import Table, Tabular
 from smartmem.types import Scalar
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retrieval:
+class Retrieval(Tabular):
     """The answer to one query. `fallback_reason` is set when a stage failed and the order before it was kept."""
 
     query: Query
@@ -165,20 +164,22 @@ class Retrieval:
     fallback_reason: str | None = None
     stages: tuple[Stage, ...] = ()
 
+    _hidden: ClassVar[tuple[str, ...]] = ("chunk_id",)
+
     def to_frame(self) -> pd.DataFrame:
         """One row a hit: rank (from 1), score, document_id, chunk_id, text, and the chunk's metadata."""
-        with needs("eval"):
-            import pandas as pd
+        frame = super(Retrieval, self).to_frame()
+        for name in sorted({key for hit in self.hits for key in hit.chunk.metadata} - set(_COLUMNS)):
+            frame[name] = [hit.chunk.metadata.get(name) for hit in self.hits]
+        return frame
 
+    def _table(self) -> Table:
         rows = [
-            {**hit.chunk.metadata, "rank": rank, "score": hit.score, "document_id": hit.chunk.document_id,
-             "chunk_id": hit.chunk.id, "text": hit.chunk.text}
+            (rank, hit.score, hit.chunk.document_id, hit.chunk.id, hit.chunk.text)
             for rank, hit in enumerate(self.hits, start=1)
-        ]  # fmt: skip
-        frame = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
-        return frame[_COLUMNS + [name for name in frame.columns if name not in _COLUMNS]]
+        ]
+        return _COLUMNS, rows
 
-    def _repr_html_(self) -> str:
-        note = f"<p>{escape(self.fallback_reason)}</p>" if self.fallback_reason else ""
-        table: str = self.to_frame()[["rank", "score", "document_id", "text"]].to_html(index=False)
-        return f"<p>{escape(self.query.text)} ({len(self.hits)} hits, {self.ms:.0f} ms)</p>{note}{table}"
+    def _above(self) -> list[str]:
+        said = f"{self.query.text} ({len(self.hits)} hits, {self.ms:.0f} ms)"
+        return [said, self.fallback_reason] if self.fallback_reason else [said]

@@ -71,20 +71,6 @@ def timeline(items: Iterable[Any]) -> list[dict[str, Any]]:
     ]
 
 
-_TOLD = ("content", "role", "event_type", "status", "outcome", "operation", "reason", "stored")
-
-
 def lineage_rows(steps: Iterable[Any]) -> list[dict[str, Any]]:
     """Rows for `lineage_graph`, and for a table, from the stations that `lineage` gives."""
-    return [
-        {
-            "stage": step.stage,
-            "at": step.at,
-            "text": ", ".join(
-                f"{name}: {step.facts[name]}" if name in ("reason", "stored") else str(step.facts[name])
-                for name in _TOLD
-                if step.facts.get(name) is not None
-            ),
-        }
-        for step in steps
-    ]
+    return [{"stage": step.stage, "at": step.at, "text": step.text} for step in steps]

@@ -24,6 +24,7 @@ from smartmem.chat import history
 from smartmem.clock import Clock
 from smartmem.db.engine import Database
 from smartmem.errors import ConfigError, StoreUnavailable
+from smartmem.frames import Rows
 from smartmem.jobs.queue import JobQueue
 from smartmem.memory import explain as accounts
 from smartmem.memory import govern
@@ -236,7 +237,7 @@ class Workbench:
         """A page of a user's memories, also `as_of` a time. See `smartmem.memory.govern.list_memories`."""
         return govern.list_memories(self.db, user_id, **filters)
 
-    def diff(self, a: str, b: str, *, user_id: int | None = None) -> tuple[replays.Difference, ...]:
+    def diff(self, a: str, b: str, *, user_id: int | None = None) -> Rows[replays.Difference]:
         """What namespaces `a` and `b` remember differently, user by user."""
         return replays.diff(self.db, a, b, user_id=user_id)
 
@@ -244,7 +245,7 @@ class Workbench:
         """Of every memory of a user, why it would be used for a query, or why not."""
         return accounts.explain(self.recaller, user_id, query, **options)
 
-    def lineage(self, user_id: int, memory_id: str) -> tuple[accounts.Step, ...]:
+    def lineage(self, user_id: int, memory_id: str) -> accounts.Lineage:
         """The way of one memory: message, event, job, decision, memory, audit, vector row."""
         return accounts.lineage(self.db, user_id, memory_id, store=self.store)
 
@@ -269,9 +270,9 @@ class Workbench:
         """
         return self._turns.search(user_id, query, k, {**self.settings.chat_search, **spec}, trace=trace)
 
-    def messages(self, user_id: int) -> list[history.Message]:
+    def messages(self, user_id: int) -> Rows[history.Message]:
         """The stored messages of one user, by time."""
-        return history.messages(self.db, user_id=user_id)
+        return Rows(history.messages(self.db, user_id=user_id))
 
     def status(self) -> Status:
         """States of events, jobs, memories and vectors, depth and age of what waits."""

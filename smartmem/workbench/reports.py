@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from smartmem.errors import needs
+from smartmem.frames import Table, Tabular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,22 +18,12 @@ if TYPE_CHECKING:
     from smartmem.rag.types import Hit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
+class _Report(Tabular):
+    __slots__ = ()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return dataclasses.asdict(self)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row, one column a field."""
-        with needs("eval"):
-            import pandas as pd
-
-        return pd.DataFrame([{name: _cell(value) for name, value in self.to_dict().items()}])
-
-    def _repr_html_(self) -> str:
-        html: str = self.to_frame().to_html(index=False)
-        return html
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +90,11 @@ class Status(_Report):
             waiting += f", the oldest for {self.oldest_age_s:.0f} s"
         return f"{self.database}: {waiting}; dead letters: {self.dead_events} events, {self.dead_jobs} jobs"
 
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a frame."""
-        with needs("eval"):
-            import pandas as pd
+    def _table(self) -> Table:
+        return ("what", "state", "count"), self.rows()
 
-        return pd.DataFrame(self.rows(), columns=["what", "state", "count"])
-
-    def _repr_html_(self) -> str:
-        html: str = self.to_frame().to_html(index=False)
-        return f"<p>{escape(self.summary())}</p>{html}"
+    def _above(self) -> list[str]:
+        return [self.summary()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +123,7 @@ class TurnHit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnHits:
+class TurnHits(Tabular):
     """Chat turns by (-score, id). `fallback_reason` says why a stage was left out."""
 
     query: str
@@ -145,22 +131,19 @@ class TurnHits:
     ms: float
     fallback_reason: str | None = None
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row a turn."""
-        with needs("eval"):
-            import pandas as pd
+    _hidden: ClassVar[tuple[str, ...]] = ("message_id",)
 
+    def _table(self) -> Table:
         columns = [field.name for field in dataclasses.fields(TurnHit)]
-        return pd.DataFrame([dataclasses.asdict(hit) for hit in self.hits], columns=columns)
+        return columns, [[getattr(hit, name) for name in columns] for hit in self.hits]
 
-    def _repr_html_(self) -> str:
-        html: str = self.to_frame().drop(columns="message_id").to_html(index=False)
-        note = f"<p>{escape(self.fallback_reason)}</p>" if self.fallback_reason else ""
-        return f"<p>{escape(self.query)} ({len(self.hits)} turns, {self.ms:.0f} ms)</p>{note}{html}"
+    def _above(self) -> list[str]:
+        said = f"{self.query} ({len(self.hits)} turns, {self.ms:.0f} ms)"
+        return [said, self.fallback_reason] if self.fallback_reason else [said]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobHistory:
+class JobHistory(Tabular):
     """State changes of jobs, in the order in which they were written."""
 
     rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
@@ -179,24 +162,23 @@ class JobHistory:
 
         Of a reason only what stands before the first colon, for what follows it differs from job to job.
         """
-        frame = self.to_frame()
-        frame["change"] = frame["from_status"].fillna("(new)") + " → " + frame["to_status"]
-        frame["reason"] = frame["reason"].fillna("").astype(str).str.split(":").str[0]
-        counted = frame.groupby(["job_type", "change", "reason"], sort=True)
-        return counted.size().reset_index(name="times")
+        return super(JobHistory, self).to_frame()
 
-    def _repr_html_(self) -> str:
-        html: str = self.changes().to_html(index=False)
-        return f"<p>{len(self.rows)} changes of state</p>{html}"
+    def _table(self) -> Table:
+        counted = Counter(
+            (
+                str(row["job_type"]),
+                f"{row['from_status'] or '(new)'} → {row['to_status']}",
+                str(row["reason"] or "").partition(":")[0],
+            )
+            for row in self.rows
+        )
+        return ("job_type", "change", "reason", "times"), [(*key, counted[key]) for key in sorted(counted)]
+
+    def _above(self) -> list[str]:
+        return [f"{len(self.rows)} changes of state"]
 
 
 def iso(value: dt.datetime | None) -> str | None:
     """A time as people write it, to the minute, in UTC."""
     return None if value is None else value.strftime("%Y-%m-%d %H:%M")
-
-
-def _cell(value: Any) -> Any:
-    """A value as one cell of a table: what holds several is written as one text."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {count}" for name, count in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value

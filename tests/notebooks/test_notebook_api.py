@@ -16,6 +16,7 @@ from smartmem.evaluation.asked import ask_memories, rates
 from smartmem.evaluation.datasets.registry import find_files, load_dataset
 from smartmem.evaluation.results import load_run
 from smartmem.memory.explain import lineage
+from smartmem.memory.forget import forget
 from smartmem.memory.govern import list_memories
 from smartmem.viz import job_states, lineage_graph, memory_timeline, metric_bars
 from smartmem.viz.notebook import Chart, draw, draw_many, lineage_rows, timeline
@@ -79,6 +80,41 @@ def test_memories_reasons_hits_and_runs_are_tables_too(bench: Workbench) -> None
     run = load_run(Path(__file__).parents[2] / "eval/reports/example")
     assert run.to_frame()["arm"].tolist() == [row["arm"] for row in run.table()]
     assert "<table" in run._repr_html_()
+
+
+def test_what_writing_and_mending_answer_are_tables_too(bench: Workbench) -> None:
+    added = bench.append(
+        user_id=7, conversation_id="c7", role="user", content="I live in <i>York</i> now.", client_message_id="m1"
+    )
+    bench.drain()
+    assert added.to_frame().loc[0, "message_id"] == added.message_id
+    (item,) = bench.memories(7).items
+    steps = bench.lineage(7, item.id)
+    assert steps.to_frame()["stage"].tolist() == [step.stage for step in steps]
+    assert steps[-1].stage == "vector"
+    assert steps.to_frame()["id"].tolist()[0] == added.message_id
+    said = bench.messages(7)
+    assert said.to_frame()["content"].tolist() == ["I live in <i>York</i> now."]
+    drift = bench.reconcile(dry_run=True)
+    assert drift.to_frame().loc[0, "checked"] == drift.checked > 0
+    differing = bench.diff("main", "empty", user_id=7)
+    assert differing.to_frame()["only_a"].tolist() == [item.content]
+    forgotten = forget(bench.db, 7, item.id, store=bench.store)
+    assert forgotten.to_frame().loc[0, "items"] == 1
+    for answer in (added, item, steps, said, drift, differing, forgotten):
+        html = answer._repr_html_()
+        assert "<i>" not in html, "text of a message is text, never markup"
+    assert bench.diff("a", "b")._repr_html_().count("<td>") == 0
+
+
+def test_answers_are_shown_without_pandas(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jupyter with the core alone: a table of HTML; only a frame asks for the extra."""
+    answers = [bench.status(), bench.recall(1, "Where do I live?"), bench.memories(101), bench.job_history(), bench]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for answer in answers:
+        assert "<td>" in answer._repr_html_()
+    with pytest.raises(MissingExtra, match="pandas"):
+        bench.status().to_frame()
 
 
 def test_turn_hits_say_why_a_stage_was_left_out() -> None:
