@@ -1,4 +1,5 @@
-"""Tavily, Brave and SearXNG behind one protocol, from their published APIs.
+"""Tavily, Brave and SearXNG behind one protocol, from their published APIs; each class names the pages it was held
+against on 2026-11-27. No key was at hand: nothing here has met the services themselves.
 
 Keys come from the environment at the moment of the call; no object keeps one and no message shows one.
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 from smartmem.clock import Clock
 from smartmem.settings import WebSearchSettings
-from smartmem.text import cut
+from smartmem.text import cut, language
 from smartmem.web.api import Answer, Call, call, date_of, failed, rows, text_of
 from smartmem.web.types import Kind, Observation, SearchProvider, SearchRequest, SearchResult, observe
 
@@ -46,7 +47,12 @@ def _cutoff(request: SearchRequest, clock: Clock) -> dt.date | None:
 
 
 class Tavily:
-    """POST /search with a bearer key. 432 and 433 mean that the plan's or the account's limit is used up."""
+    """POST /search with a bearer key.
+
+    429 carries `retry-after` in seconds (docs.tavily.com/documentation/rate-limits). 432 and 433 mean that the plan's
+    or the pay-as-you-go limit is used up (help.tavily.com, "Errors Code"): waiting does not help before the month's
+    end, so they count as a key that is refused.
+    """
 
     name = "tavily"
     key = "TAVILY_API_KEY"
@@ -79,16 +85,28 @@ class Tavily:
         return failure or _results(self.name, rows(answer.data, "results"), ("content",), ("published_date",))
 
     def _failure(self, answer: Answer, secret: str) -> Observation | None:
-        detail = answer.data.get("detail") if isinstance(answer.data, dict) else None
-        said = detail.get("error") if isinstance(detail, dict) else detail
-        failure = failed(self.name, answer, said if isinstance(said, str) else "", secret, self._clock)
+        failure = failed(self.name, answer, _tavily_said(answer.data), secret, self._clock)
         if failure and answer.status in (432, 433):
-            return observe(Kind.RATE_LIMITED, failure.message, status=answer.status)
+            return observe(Kind.FORBIDDEN, failure.message, status=answer.status)
         return failure
 
 
+def _tavily_said(data: Any) -> str:
+    """The words of an error: `detail` is an object with `error`, a list of what is wrong with each field, or text."""
+    said = data.get("detail", data.get("error")) if isinstance(data, dict) else None
+    if isinstance(said, list):
+        return "; ".join(str(each.get("msg", "")) for each in said if isinstance(each, dict))
+    said = said.get("error") if isinstance(said, dict) else said
+    return said if isinstance(said, str) else ""
+
+
 class Brave:
-    """GET /res/v1/web/search with X-Subscription-Token. Domains go into the query as `site:` operators."""
+    """GET /res/v1/web/search with X-Subscription-Token. Domains go into the query as `site:` operators.
+
+    At most 400 characters and 50 words, 20 results; `search_lang` is English unless it is named, so that a Chinese
+    question has to name it (api-dashboard.search.brave.com/api-reference/web/search/get). The X-RateLimit-* headers
+    list one value a window (api.search.brave.com/app/documentation/web-search/response-headers).
+    """
 
     name = "brave"
     key = "BRAVE_API_KEY"
@@ -108,6 +126,8 @@ class Brave:
             "count": str(min(request.top_k, 20)),
             "text_decorations": "false",
         }
+        if language(request.query) == "zh":
+            params["search_lang"] = "zh-hans"
         since = _cutoff(request, self._clock)
         if since:
             params["freshness"] = f"{since.isoformat()}to{self._clock.now().date().isoformat()}"
@@ -145,7 +165,10 @@ def _brave_wait(headers: Mapping[str, str]) -> float | None:
 
 
 class SearXNG:
-    """GET /search?format=json of an instance of your own; public ones mostly refuse that format with 403."""
+    """GET /search?format=json of an instance of your own; public ones mostly refuse that format with 403.
+
+    `time_range` is day, month or year, nothing between (docs.searxng.org/dev/search_api).
+    """
 
     name = "searxng"
 

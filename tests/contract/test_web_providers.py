@@ -107,7 +107,10 @@ def test_without_an_instance_searxng_is_not_configured(web: LocalWeb) -> None:
     ("name", "mode", "kind", "retry_after"),
     [
         ("tavily", "429", Kind.RATE_LIMITED, 7),
-        ("tavily", "432", Kind.RATE_LIMITED, None),
+        ("tavily", "432", Kind.FORBIDDEN, None),  # the month's plan is used up: waiting seconds does not help
+        ("tavily", "433", Kind.FORBIDDEN, None),
+        ("tavily", "422", Kind.CLIENT_ERROR, None),
+        ("tavily", "plain", Kind.CLIENT_ERROR, None),
         ("tavily", "500", Kind.SERVER_ERROR, None),
         ("tavily", "bad_key", Kind.FORBIDDEN, None),
         ("tavily", "redirect", Kind.BAD_RESPONSE, None),
@@ -130,6 +133,22 @@ def test_errors_become_observations(web: LocalWeb, name: str, mode: str, kind: K
     assert (found.kind, found.retry_after) == (kind, retry_after)
     assert found.next_step
     assert name in found.message
+
+
+@pytest.mark.parametrize(("mode", "said"), [("422", "query is too long"), ("plain", "topic is not supported")])
+def test_tavily_s_words_are_told_in_each_of_their_shapes(web: LocalWeb, mode: str, said: str) -> None:
+    web.modes["tavily"] = mode
+    found = provider(web, "tavily").search(SearchRequest(query="x"))
+    assert isinstance(found, Observation)
+    assert said in found.message
+
+
+def test_brave_is_told_that_a_question_is_chinese(web: LocalWeb) -> None:
+    """It looks among English pages unless a language is named."""
+    ask(web, "brave", query="居住证遗失补办")
+    assert "search_lang=zh-hans" in web.requests[-1][1]
+    ask(web, "brave", query="lost permit")
+    assert "search_lang" not in web.requests[-1][1]
 
 
 def test_searxng_says_how_to_allow_json(web: LocalWeb) -> None:

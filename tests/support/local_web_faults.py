@@ -21,6 +21,9 @@ _LIMITED = {"type": "ErrorResponse", "error": {"code": "RATE_LIMITED", "status":
 SERVICE_ERRORS: dict[tuple[str, str], tuple[int, Any, dict[str, str]]] = {
     ("tavily", "429"): (429, {"detail": {"error": "rate limit exceeded"}}, {"Retry_After": "7"}),
     ("tavily", "432"): (432, {"detail": {"error": "This request exceeds your plan's set usage limit."}}, {}),
+    ("tavily", "433"): (433, {"detail": {"error": "This request exceeds the pay-as-you-go limit."}}, {}),
+    ("tavily", "422"): (422, {"detail": [{"loc": ["body", "query"], "msg": "query is too long"}]}, {}),
+    ("tavily", "plain"): (400, {"error": "topic is not supported"}, {}),
     ("tavily", "500"): (500, {"detail": {"error": "Internal Server Error"}}, {}),
     ("tavily", "echo"): (400, {"detail": {"error": "bad request with key tvly-local-secret"}}, {}),
     ("tavily", "empty"): (200, {"results": []}, {}),
