@@ -17,6 +17,8 @@ from smartmem.rag.types import Document
 from tests.support.registered import shipped
 
 SPECS: dict[str, dict[str, Any]] = {
+    "chonkie": {"name": "chonkie", "size": 40},
+    "semchunk": {"name": "semchunk", "size": 40, "overlap": 10},
     "fixed": {"name": "fixed", "size": 40, "overlap": 10},
     "sentence": {"name": "sentence", "size": 40, "overlap": 15},
     "recursive": {"name": "recursive", "size": 40},
@@ -85,7 +87,7 @@ def test_a_huge_text_without_any_border(chunker: Chunker) -> None:
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(alphabet=st.sampled_from("ab .。\n\r:：!？ 👨‍👩好é"), max_size=300))
 def test_offsets_hold_for_any_text(text: str) -> None:
-    for name in ("fixed", "sentence", "recursive", "turn", "window", "semantic"):
+    for name in ("fixed", "sentence", "recursive", "turn", "window", "semantic", "chonkie", "semchunk"):
         for chunk in create("chunker", SPECS[name]).chunk(Document(id="d", text=text)):
             assert text[chunk.start : chunk.end] == chunk.text
             assert chunk.text.strip()
