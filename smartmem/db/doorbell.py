@@ -75,10 +75,14 @@ class Listener:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = folder / f"{os.getpid()}-{id(self):x}"
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError:
+            return  # no folder: the poll has to do
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
             listener.bind(str(path))
         except OSError:
-            return  # no folder, or its path is too long: the poll has to do
+            listener.close()
+            return  # its path is too long, or another's: the same
         self._socket, self._path = listener, path
 
     def wait(self, seconds: float, stop: threading.Event | None = None) -> bool:

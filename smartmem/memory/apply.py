@@ -19,6 +19,7 @@ from uuid_utils import uuid7
 from smartmem.db.engine import Database
 from smartmem.db.tables import memory_audit_logs, memory_items
 from smartmem.errors import StoreError
+from smartmem.jobs.enqueue import embed_order_key
 from smartmem.jobs.queue import enqueue
 from smartmem.jobs.types import NewJob
 from smartmem.memory.facts import NAMESPACE, Fact
@@ -253,7 +254,7 @@ def embed_job(user_id: int, ids: Sequence[str], trace_id: str) -> NewJob:
         idempotency_key=f"embed:{uuid7()}",
         payload={"items": list(ids)},
         trace_id=trace_id,
-        order_key=f"v{user_id}",
+        order_key=embed_order_key(user_id),
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy.engine import Connection
 
 from smartmem.errors import ConfigError
-from smartmem.text import clean, sha256
+from smartmem.text import sha256
 from smartmem.types import MAX_ID, Role
 
 
@@ -26,16 +26,11 @@ def _not_blank(value: str) -> str:
     return value
 
 
-def _cleaned(value: str) -> str:
-    return clean(value)[0]
-
-
 NonBlank = Annotated[str, AfterValidator(_not_blank)]
 UserId = Annotated[int, Field(gt=0, le=MAX_ID)]
 # As long as the columns that will hold them.
 Name = Annotated[str, Field(max_length=191)]
 NonBlankName = Annotated[Name, AfterValidator(_not_blank)]
-CleanText = Annotated[str, AfterValidator(_cleaned)]
 
 
 class EventPayload(BaseModel, ABC):
