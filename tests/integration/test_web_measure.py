@@ -46,7 +46,7 @@ def test_the_local_web_keeps_what_its_card_promises(web: LocalWeb, questions: li
 
 def test_stage_two_beats_the_snippets_by_twenty_points(web: LocalWeb, questions: list[Question]) -> None:
     # The longest snippets of the three services: the hardest stage 1 to beat.
-    rag = web.rag("tavily")
+    rag = web.rag("tavily", budget_s=120.0)  # what is measured is what is found, not how busy the machine is
     found = compare_stages(questions, {"snippets": web.search("tavily"), "pages": rag})
     gain = found.paired("evidence", "pages", "snippets")
     assert gain.difference >= 0.20
