@@ -17,17 +17,20 @@ from smartmem.db.engine import Database
 from smartmem.db.leases import JOBS, Leases
 from smartmem.db.tables import memory_jobs, outbox_messages
 from smartmem.errors import BadRecord, StoreUnavailable
+from smartmem.jobs import enqueue
 from smartmem.jobs.heartbeat import Heartbeat
 from smartmem.jobs.queue import dump
 from smartmem.jobs.worker import Worker
 from smartmem.outbox.events import Event, EventRegistry
+from smartmem.outbox.publish import publish_many
 from smartmem.outbox.queue import OutboxQueue
 from smartmem.outbox.relay import Relay
-from smartmem.settings import JobSettings, OutboxSettings
+from smartmem.settings import ExtractSettings, JobSettings, OutboxSettings
 from tests.contract.test_leases import put as put_jobs
+from tests.contract.test_outbox import asked
 from tests.contract.test_relay import AlsoHappened, Book, happened, put, relay
 from tests.support.handlers import ScriptedHandler
-from tests.support.pipeline import clock_of, history, put_events, rows, statuses
+from tests.support.pipeline import START, clock_of, history, put_events, rows, statuses
 
 
 def raising(*errors: BaseException) -> EventRegistry:
@@ -176,6 +179,31 @@ def test_a_heartbeat_without_a_database_goes_on(db: Database, monkeypatch: pytes
         assert enough.wait(20)
         beat.close()
         assert beat.lost == {7}
+
+
+def test_a_store_that_is_away_fails_each_job_of_the_call(db: Database) -> None:
+    put_jobs(db, 1, 2)
+
+    class Away(ScriptedHandler):
+        def prepare(self, jobs: Sequence[Any]) -> Sequence[Any]:
+            raise StoreUnavailable("the vector store is away")
+
+    assert Worker(db, [Away()], JobSettings(), worker_id="w1").run_once().failed == 2
+    assert {row.last_error for row in rows(db)} == {"StoreUnavailable: the vector store is away"}
+
+
+def test_an_event_of_which_no_text_is_left_is_dead_with_the_reason(db: Database) -> None:
+    with db.begin() as conn:
+        publish_many(conn, [asked(7, source_text="      tea, please")])
+    registry = EventRegistry()
+    enqueue.register(registry, ExtractSettings(max_chars=5), JobSettings())
+    assert Relay(db, registry, OutboxSettings()).run_once().dead == 1
+    assert "no text is left within 5 characters" in rows(db, outbox_messages)[0].last_error
+    assert rows(db) == []
+
+
+def test_a_payload_s_times_are_written_as_iso() -> None:
+    assert dump({"at": START}) == '{"at":"2026-01-01T00:00:00+00:00"}'
 
 
 def test_a_payload_that_json_cannot_say_is_refused() -> None:
