@@ -23,7 +23,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Engine, Table, create_engine, event, text
@@ -36,7 +36,7 @@ from sqlalchemy.sql.dml import Insert
 from smartmem.clock import UTC, Clock
 from smartmem.db import dialects, schema
 from smartmem.db.doorbell import Doorbell
-from smartmem.db.group import Group
+from smartmem.db.group import Group, Item, Outcome, Write
 from smartmem.db.time import DatabaseClock
 from smartmem.errors import ConfigError, MissingExtra, StoreUnavailable
 
@@ -65,7 +65,7 @@ class Database:
         self.bell = Doorbell(engine.url)
         # SQLite has one writer. Threads queue here, because SQLite's own wait is a sleep that lets others pass.
         self._one_writer = threading.Lock() if self.dialect == "sqlite" else None
-        self._group = Group() if self.dialect == "sqlite" else None
+        self._group = Group(self._turn, self._alone) if self.dialect == "sqlite" else None
         self._checked = False
 
     @classmethod
@@ -137,27 +137,20 @@ class Database:
                 time.sleep(random.uniform(0.5, 1) * 0.005 * 2 ** (retries - 1 - left))  # noqa: S311
             raise AssertionError("unreachable: the last failure is raised above")
 
-    def grouped(self, work: Callable[[Connection], T]) -> T:
-        """Run a short `work` in a write transaction that it may share with other threads' (group commit).
+    def grouped(self, write: Write[Item, Outcome], items: Sequence[Item]) -> Sequence[Outcome]:
+        """Write a few items in a transaction that they may share with other threads' (group commit).
 
-        Elsewhere than on SQLite this is `run`: the servers group their commits by themselves. On SQLite a commit
-        waits for the disk, and commits cannot overlap; so whoever gets the writer's turn runs the works of all who
-        wait, each behind a savepoint of its own, and commits once. An error undoes only the work that raised it;
-        nobody returns before the common commit.
+        `write(conn, items)` returns one outcome an item; on SQLite it may be given others' items before and behind
+        these. Elsewhere this is `run`: the servers group their commits by themselves, and do not stand in line.
         """
         if self._group is None:
-            return self.run(work)
+            return self.run(lambda conn: write(conn, items))
         with self._translated():
             self._check_schema()
-            mine = self._group.join(work)
             try:
-                with self._turn():
-                    if not mine.settled:
-                        self._group.lead(self._alone)
-            except BaseException:
-                self._group.leave(mine)
-                raise
-            return mine.answer()
+                return self._group.write(write, items, BUSY_S)
+            except TimeoutError:
+                raise self._held_up() from None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -175,19 +168,22 @@ class Database:
             self.bell.ring()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, seconds: float | None = None) -> Iterator[None]:
         if self._one_writer is None:
             yield
             return
-        if not self._one_writer.acquire(timeout=BUSY_S):
-            raise StoreUnavailable(
-                f"{self.url}: another thread has been writing for {BUSY_S:g} s; "
-                "a transaction that is never closed holds up all others"
-            )
+        if not self._one_writer.acquire(timeout=BUSY_S if seconds is None else seconds):
+            raise self._held_up()
         try:
             yield
         finally:
             self._one_writer.release()
+
+    def _held_up(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.url}: another thread has been writing for {BUSY_S:g} s; "
+            "a transaction that is never closed holds up all others"
+        )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

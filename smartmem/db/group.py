@@ -1,89 +1,148 @@
-"""Group commit: the works of several threads in one transaction, each undone alone when it fails."""
+"""Group commit: what several threads want to write at this moment, as one batch in one transaction.
+
+A commit waits for the disk, and SQLite's commits cannot overlap. So one of those who wait leads: it takes what all of
+them want to write, hands it to the writing function as one batch (most of a small write's cost does not depend on its
+size), commits once, and gives each its answer. Then the next one who waits leads.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from itertools import groupby
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 
-T = TypeVar("T")
+from smartmem.errors import StoreUnavailable
 
-LARGEST = 64  # works in one transaction: a bound for how long the first of them waits
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+LARGEST = 64  # seats in one transaction: a bound for how long the first of them waits
+PATIENCE = 0.25  # of the last transaction's time: how long its callers are waited for, who are likely to come again
+
+Write = Callable[[Connection, Sequence[Item]], Sequence[Outcome]]
 
 
-class Seat(Generic[T]):
-    """One caller's work, and what became of it."""
+class Seat:
+    """What one caller wants to write, and what became of it."""
 
-    def __init__(self, work: Callable[[Connection], T]) -> None:
-        self.work = work
-        self.settled = False
-        self._result: T | None = None
-        self._error: BaseException | None = None
-
-    def succeed(self, result: T) -> None:
-        self._result = result
-
-    def fail(self, error: BaseException) -> None:
-        self._error = error
-
-    def answer(self) -> T:
-        """The work's result, or its error, raised in the thread that asked for it."""
-        if self._error is not None:
-            raise self._error
-        return self._result  # type: ignore[return-value] # set by the leader unless there was an error
+    def __init__(self, write: Write[Any, Any], items: Sequence[Any]) -> None:
+        self.write, self.items = write, items
+        self.leads = self.settled = False
+        self.woken = threading.Event()  # settled, or chosen to lead
+        self.outcomes: Sequence[Any] = ()
+        # Stands until the commit is done, so that an interrupted leader never leaves behind what looks like success.
+        self.error: Exception | None = StoreUnavailable(
+            "the thread that wrote for this one too was interrupted; whether it wrote is not known: ask, or write again"
+        )
 
 
 class Group:
-    """Those who wait to write. Only who holds the writer's turn may `lead`."""
+    """Those who wait to write into one database.
 
-    def __init__(self) -> None:
+    `turn(seconds)` waits for the writer's turn, and raises when it does not come within that time; `transaction()` is
+    for whoever has it.
+    """
+
+    def __init__(
+        self,
+        turn: Callable[[float], AbstractContextManager[None]],
+        transaction: Callable[[], AbstractContextManager[Connection]],
+    ) -> None:
+        self._turn, self._transaction = turn, transaction
         self._lock = threading.Lock()
-        self._waiting: list[Seat[Any]] = []
+        self._waiting: list[Seat] = []
+        self._led = False
+        self._all_here = threading.Event()
+        self._expected, self._patience_s = 1, 0.0
 
-    def join(self, work: Callable[[Connection], T]) -> Seat[T]:
-        seat = Seat(work)
+    def write(self, write: Write[Item, Outcome], items: Sequence[Item], seconds: float) -> Sequence[Outcome]:
+        """Write `items`, perhaps together with others'; one outcome an item. Returns after the commit.
+
+        An error undoes only the items of the caller that it is raised to. Raises `TimeoutError`, or what `turn`
+        raises, when there is no turn within `seconds`; what a leader has taken by then may still be written.
+        """
+        until = time.monotonic() + seconds
+        seat = Seat(write, items)
         with self._lock:
             self._waiting.append(seat)
-        return seat
+            if not self._led:
+                self._led = seat.leads = True
+            elif len(self._waiting) >= self._expected:
+                self._all_here.set()
+        if not seat.leads and not seat.woken.wait(seconds):
+            with self._lock:
+                if not seat.leads and not seat.settled:
+                    if seat in self._waiting:
+                        self._waiting.remove(seat)
+                    raise TimeoutError
+        if seat.leads:
+            self._lead(seat, until)
+        if seat.error is not None:
+            raise seat.error
+        return seat.outcomes
 
-    def leave(self, seat: Seat[Any]) -> None:
-        """Give up waiting. A work that a leader has already taken may still be done: it must be idempotent."""
-        with self._lock:
-            if seat in self._waiting:
-                self._waiting.remove(seat)
-
-    def lead(self, transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
-        """Run all that wait, the first LARGEST of them at a time, until nobody who waited is left."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), LARGEST):
-            self._together(waiting[start : start + LARGEST], transaction)
-
-    def _together(self, seats: list[Seat[Any]], transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
+    def _lead(self, mine: Seat, until: float) -> None:
+        taken: list[Seat] = []
         try:
-            with transaction() as conn:
-                for seat in seats:
-                    self._one(conn, seat, alone=len(seats) == 1)
-        except BaseException as error:
-            for seat in seats:  # nothing was committed, so nobody succeeded
-                seat.fail(error)
-            if not isinstance(error, Exception):
-                raise
+            self._gather()
+            with self._turn(max(0.0, until - time.monotonic())):
+                with self._lock:
+                    taken, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+                begun = time.monotonic()
+                self._together(taken)
+                self._patience_s = PATIENCE * (time.monotonic() - begun)
         finally:
-            for seat in seats:
-                seat.settled = True
+            with self._lock:
+                if not taken and mine in self._waiting:
+                    self._waiting.remove(mine)
+                for seat in taken:
+                    seat.settled = True
+                    seat.woken.set()
+                self._expected = min(LARGEST, len(taken) + len(self._waiting))
+                self._led = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].leads = True
+                    self._waiting[0].woken.set()
 
-    def _one(self, conn: Connection, seat: Seat[Any], *, alone: bool) -> None:
-        if alone:
-            seat.succeed(seat.work(conn))
-            return
-        conn.exec_driver_sql("SAVEPOINT seat")
+    def _gather(self) -> None:
+        """Wait a moment for as many as wrote or waited last time. Without it the callers fall into two halves, each
+        waiting for the other's commit. A caller that is alone expects nobody, and waits for nobody."""
+        with self._lock:
+            if len(self._waiting) >= self._expected:
+                return
+            self._all_here.clear()
+        self._all_here.wait(self._patience_s)
+
+    def _together(self, seats: Sequence[Seat]) -> None:
+        writing = False
         try:
-            seat.succeed(seat.work(conn))
-        except Exception as error:  # noqa: BLE001 - handed to the thread whose work it was
-            conn.exec_driver_sql("ROLLBACK TO seat")
-            seat.fail(error)
-        conn.exec_driver_sql("RELEASE seat")
+            with self._transaction() as conn:
+                writing = True
+                for write, part in groupby(seats, lambda seat: seat.write):
+                    _write(conn, write, list(part))
+                writing = False
+        except Exception as error:  # noqa: BLE001 - handed to the threads whose items they were
+            # Some caller's items failed the batch, and all of it is rolled back: one by one, so that only that caller
+            # hears of it. Not after a failed commit, of which nobody knows whether it took place.
+            if writing and len(seats) > 1:
+                for seat in seats:
+                    self._together([seat])
+                return
+            for seat in seats:
+                seat.error = error
+        else:
+            for seat in seats:
+                seat.error = None
+
+
+def _write(conn: Connection, write: Write[Any, Any], seats: Sequence[Seat]) -> None:
+    outcomes = write(conn, [item for seat in seats for item in seat.items])
+    start = 0
+    for seat in seats:
+        seat.outcomes = outcomes[start : start + len(seat.items)]
+        start += len(seat.items)

@@ -105,7 +105,7 @@ def _row(key: str, job: NewJob) -> tuple[Any, ...]:
 def dump(value: Any) -> str:
     """JSON as the tables hold it. Raises `BadRecord` for what JSON cannot say."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        return _JSON.encode(value)
     except (TypeError, ValueError) as error:
         raise BadRecord(f"this payload cannot be written as JSON: {error}") from None
 
@@ -114,6 +114,10 @@ def _plain(value: object) -> object:
     if isinstance(value, dt.datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+# Made once: json.dumps makes one for each call with options, which cost as much as the writing.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def _stored_key(key: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
-from smartmem.chat.history import Appended, ForeignConversation
+from smartmem.chat.append import ForeignConversation
+from smartmem.chat.message import Appended
 from smartmem.errors import BadRecord, DataError, ModelError, ScopeError, SmartMemError, StoreUnavailable, needs
 from smartmem.memory import govern
 from smartmem.memory.apply import ItemChanged

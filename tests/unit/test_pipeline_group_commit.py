@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import event, insert
+from sqlalchemy.engine import Connection
 
 from smartmem.chat.history import append_message
 from smartmem.db.engine import Database
@@ -29,70 +31,122 @@ def settings_row(user_id: int) -> dict[str, object]:
     return {"user_id": user_id, "updated_at": START, **on}
 
 
-def together(db: Database, works: list[Any]) -> list[Any]:
-    """Run works in threads that all wait for the writer's turn, so that they form one group."""
-    answers: list[Any] = [None] * len(works)
+def put(conn: Connection, users: Sequence[int]) -> Sequence[int]:
+    """Write one row a user; 0 cannot be written."""
+    conn.execute(insert(memory_user_settings), [settings_row(user) for user in users])
+    if 0 in users:
+        raise ZeroDivisionError
+    return [10 * user for user in users]
+
+
+def together(db: Database, wanted: Sequence[tuple[Any, Sequence[int]]]) -> list[Any]:
+    """Write in threads that all wait for the writer's turn, so that they form one group."""
+    answers: list[Any] = [None] * len(wanted)
 
     def call(place: int) -> None:
         try:
-            answers[place] = db.grouped(works[place])
+            answers[place] = db.grouped(*wanted[place])
         except Exception as error:  # noqa: BLE001 - an answer like any other
             answers[place] = error
 
-    threads = [threading.Thread(target=call, args=(place,)) for place in range(len(works))]
+    threads = [threading.Thread(target=call, args=(place,)) for place in range(len(wanted))]
     with db.begin():
         for thread in threads:
             thread.start()
         assert db._group is not None
-        while len(db._group._waiting) < len(works):
+        while len(db._group._waiting) < len(wanted):
             threading.Event().wait(0.001)
     for thread in threads:
         thread.join(20)
     return answers
 
 
-def test_waiting_works_are_committed_together(commits: Any) -> None:
+def test_what_waits_is_written_as_one_batch_and_each_gets_its_own_answers(commits: Any) -> None:
     db, seen = commits
-    works = [lambda conn, n=n: conn.execute(insert(memory_user_settings), settings_row(n)) and n for n in range(1, 9)]
-    assert together(db, works) == list(range(1, 9))
-    assert len(rows(db, memory_user_settings)) == 8
+    batches: list[int] = []
+
+    def write(conn: Connection, users: Sequence[int]) -> Sequence[int]:
+        batches.append(len(users))
+        return put(conn, users)
+
+    answers = together(db, [(write, [n, 100 + n]) for n in range(1, 9)])
+    assert answers == [[10 * n, 1_000 + 10 * n] for n in range(1, 9)]
+    assert len(rows(db, memory_user_settings)) == 16
+    assert batches == [16]
     assert len(seen) == 2  # the one they all waited for, and theirs
 
 
-def test_a_failing_work_undoes_only_itself(commits: Any) -> None:
+def test_different_writes_share_the_commit_but_not_the_call(commits: Any) -> None:
+    db, seen = commits
+
+    def other(conn: Connection, users: Sequence[int]) -> Sequence[str]:
+        put(conn, users)
+        return [f"user {user}" for user in users]
+
+    assert together(db, [(put, [1]), (other, [2]), (put, [3])]) == [[10], ["user 2"], [30]]
+    assert len(seen) == 2
+
+
+def test_a_failing_item_fails_its_own_caller_only(commits: Any) -> None:
     db, _ = commits
-
-    def bad(conn: Any) -> None:
-        conn.execute(insert(memory_user_settings), settings_row(7))
-        raise ZeroDivisionError
-
-    def good(conn: Any) -> int:
-        conn.execute(insert(memory_user_settings), settings_row(1))
-        return 1
-
-    answers = together(db, [bad, good])
+    answers = together(db, [(put, [7, 0]), (put, [1]), (put, [2])])
     assert isinstance(answers[0], ZeroDivisionError)
-    assert answers[1] == 1
-    assert [row.user_id for row in rows(db, memory_user_settings)] == [1]
+    assert answers[1:] == [[10], [20]]
+    assert sorted(row.user_id for row in rows(db, memory_user_settings)) == [1, 2]
 
 
-def test_a_failing_commit_is_everybodys(commits: Any) -> None:
+def test_a_failing_commit_is_everybodys_and_nothing_is_written_twice(commits: Any) -> None:
     db, _ = commits
+    written: list[int] = []
+
+    def write(conn: Connection, users: Sequence[int]) -> Sequence[int]:
+        written.extend(users)
+        return put(conn, users)
 
     def refuse(_conn: object) -> None:
-        if len(rows(db, memory_user_settings)) == 0 and armed:
+        if written:
             raise RuntimeError("disk full")
 
-    armed: list[bool] = []
     event.listen(db.engine, "commit", refuse)
-    works = [
-        lambda conn, n=n: armed.append(True) or conn.execute(insert(memory_user_settings), settings_row(n))
-        for n in (1, 2)
-    ]
-    answers = together(db, works)
+    answers = together(db, [(write, [1]), (write, [2])])
     event.remove(db.engine, "commit", refuse)
     assert all(isinstance(answer, RuntimeError) for answer in answers)
     assert rows(db, memory_user_settings) == []
+    assert sorted(written) == [1, 2]
+
+
+def test_an_interrupted_leader_leaves_no_false_success(commits: Any) -> None:
+    db, _ = commits
+
+    def interrupted(_conn: Connection, _users: Sequence[int]) -> Sequence[int]:
+        raise KeyboardInterrupt
+
+    told: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            db.grouped(interrupted, [1])
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
+            told.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    with db.begin():
+        for thread in threads:
+            thread.start()
+        assert db._group is not None
+        while len(db._group._waiting) < len(threads):
+            threading.Event().wait(0.001)
+    for thread in threads:
+        thread.join(20)
+    assert sorted(type(error).__name__ for error in told) == ["KeyboardInterrupt", *["StoreUnavailable"] * 2]
+    assert db.grouped(put, [5]) == [50]
+
+
+def test_more_callers_than_one_transaction_takes_are_all_served(commits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    db, seen = commits
+    monkeypatch.setattr("smartmem.db.group.LARGEST", 3)
+    assert together(db, [(put, [n]) for n in range(1, 9)]) == [[10 * n] for n in range(1, 9)]
+    assert len(seen) == 4  # theirs: 3, 3 and 2
 
 
 def test_concurrent_callers_lose_nothing(commits: Any) -> None:
@@ -125,6 +179,31 @@ def test_who_gives_up_waiting_leaves_nothing_behind(commits: Any, monkeypatch: p
     db, _ = commits
     monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.05)
     with db.begin(), pytest.raises(StoreUnavailable):
-        db.grouped(lambda conn: conn.execute(insert(memory_user_settings), settings_row(1)))
-    assert db.grouped(lambda conn: "next") == "next"
+        db.grouped(put, [1])
     assert rows(db, memory_user_settings) == []
+    assert db.grouped(put, [2]) == [20]
+
+
+def test_a_leader_that_gives_up_hands_on(commits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    db, _ = commits
+    assert db._group is not None
+    answers: list[Any] = []
+
+    def give_up() -> None:
+        with pytest.raises(StoreUnavailable, match="another thread has been writing"):
+            db.grouped(put, [1])
+        answers.append("gave up")
+
+    second = threading.Thread(target=lambda: answers.append(db.grouped(put, [2])))
+    with db.begin():
+        monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.2)
+        first = threading.Thread(target=give_up)
+        first.start()
+        while not db._group._waiting:
+            threading.Event().wait(0.001)
+        monkeypatch.setattr("smartmem.db.engine.BUSY_S", 20)
+        second.start()
+        first.join(20)
+    second.join(20)
+    assert answers == ["gave up", [20]]
+    assert [row.user_id for row in rows(db, memory_user_settings)] == [2]
