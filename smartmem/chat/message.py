@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 
 from smartmem.clock import as_utc
@@ -12,6 +13,8 @@ from smartmem.text import clean
 from smartmem.types import Role, is_user
 
 NAME_CHARS = 191
+
+_TRACE_ID = re.compile(r"[\x21-\x7e]+")  # as the events have it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +81,8 @@ def checked_message(message: NewMessage) -> NewMessage | BadRecord:
     if not message.conversation_id.strip():
         return BadRecord("conversation_id must not be blank")
     trace_id = message.trace_id
-    if trace_id is not None and not (0 < len(trace_id) <= 64 and trace_id.isascii() and trace_id.isprintable()):
-        return BadRecord(f"trace_id {trace_id[:64]!r} must be 1 to 64 printable ASCII characters")
+    if trace_id is not None and not (len(trace_id) <= 64 and _TRACE_ID.fullmatch(trace_id)):
+        return BadRecord(f"trace_id {trace_id[:64]!r} must be 1 to 64 printable ASCII characters without spaces")
     return NewMessage(
         user_id=message.user_id,
         conversation_id=message.conversation_id,

@@ -19,6 +19,7 @@ from smartmem.clock import UTC, as_utc
 from smartmem.db.dialects import MYSQL
 
 _PLAIN = re.compile(r"[\w .:+-]*", re.ASCII)  # nothing that any driver or database could read as more than text
+PLAIN_CHARS = 80  # longer text is never plain, and not worth the look
 MAX_BYTES = 2_000_000  # of one statement; MySQL's and MariaDB's max_allowed_packet is 16 MB by default
 
 
@@ -74,23 +75,44 @@ def insert_rows(
     """
     if not rows:
         return
-    mark = "?" if conn.dialect.name == "sqlite" else "%s"
-    one = "(" + ",".join([mark] * len(columns) + [_literal(value) for value in constants.values()]) + ")"
     head = f"INSERT INTO {table.name} ({','.join([*columns, *constants])}) VALUES "  # noqa: S608 - names of our tables
+    shared = "".join("," + _literal(value) for value in constants.values())
     if conn.dialect.name not in MYSQL:
-        conn.exec_driver_sql(f"{head}{one}{conflict}", list(rows))
+        mark = "?" if conn.dialect.name == "sqlite" else "%s"
+        conn.exec_driver_sql(f"{head}({','.join([mark] * len(columns))}{shared}){conflict}", list(rows))
         return
-    part: list[Any] = []
-    count = size = 0
+    texts: list[str] = []
+    given: list[Any] = []
+    size = 0
     for row in rows:
-        length = sum(len(value) for value in row if isinstance(value, str)) + 8 * len(row)
-        if count and size + 4 * length > MAX_BYTES:
-            conn.exec_driver_sql(head + ",".join([one] * count) + conflict, tuple(part))
-            part, count, size = [], 0, 0
-        part.extend(row)
-        count += 1
-        size += 4 * length  # a character has at most four bytes
-    conn.exec_driver_sql(head + ",".join([one] * count) + conflict, tuple(part))
+        binds: list[Any] = []
+        text = "(" + ",".join([_in_text(value, binds) for value in row]) + shared + ")"
+        # A character has at most four bytes, and an escaped one is two characters.
+        length = len(text) + sum([8 * len(value) if isinstance(value, str) else 32 for value in binds])
+        if texts and size + length > MAX_BYTES:
+            conn.exec_driver_sql(head + ",".join(texts) + conflict, tuple(given))
+            texts, given, size = [], [], 0
+        texts.append(text)
+        given += binds
+        size += length
+    conn.exec_driver_sql(head + ",".join(texts) + conflict, tuple(given))
+
+
+def _in_text(value: Any, binds: list[Any]) -> str:
+    """A value as it stands in a statement: ids, numbers and plain words as they are, all else as a bound parameter.
+
+    PyMySQL escapes each parameter in Python, which was a third of a batch's time; most values of a row have nothing to
+    escape.
+    """
+    if value is None:
+        return "NULL"
+    kind = type(value)
+    if kind is int:
+        return str(value)
+    if kind is str and len(value) <= PLAIN_CHARS and _PLAIN.fullmatch(value):
+        return f"'{value}'"
+    binds.append(value)
+    return "%s"
 
 
 def ignoring(conn: Connection, table: Table) -> str:

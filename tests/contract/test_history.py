@@ -105,6 +105,7 @@ def test_the_same_words_twice_are_two_messages(db: Database) -> None:
         ({"role": "robot"}, "robot"),
         ({"occurred_at": dt.datetime(2026, 1, 1)}, "naive"),
         ({"trace_id": "é"}, "trace_id"),
+        ({"trace_id": "two words"}, "trace_id"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_whole(db: Database, changes: dict[str, Any], told: str) -> None:

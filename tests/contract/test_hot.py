@@ -1,0 +1,63 @@
+"""The statements that are written as text say what was meant, whatever a value holds."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import event, select
+
+from smartmem.db import hot
+from smartmem.db.engine import Database
+from smartmem.db.tables import conversations, memory_user_settings
+from tests.support.pipeline import START, rows
+
+AWKWARD = [
+    "it's", "''", "\\", "\\'", "ends in \\", '"', "%", "%s", "%(a)s", ":a", "?", "a--b", "a;b", "/*", "`", "\n", "\t",
+    "x\x1f", "", " ", "NULL", "1", "1.0", "2026-01-01 00:00:00", "plain word_", "é", "１", "你好", "😀", "', (1)) -- ",
+    "x" * 80, "x" * 81, "'" * 190,
+]  # fmt: skip
+
+
+def insert(db: Database, texts: list[str], **constants: object) -> None:
+    stamp = hot.stamp(START)
+    with db.begin() as conn:
+        hot.insert_rows(
+            conn,
+            conversations,
+            {"user_id": 1, "message_count": 0, "created_at": stamp, "updated_at": stamp} | constants,
+            ("id", "title", "assistant_id", "last_message_at"),
+            [(f"{n}", text, None, stamp) for n, text in enumerate(texts)],
+        )
+
+
+def test_every_text_comes_back_as_it_was(db: Database) -> None:
+    insert(db, AWKWARD)
+    found = {int(row.id): row for row in rows(db, conversations)}
+    assert [found[n].title for n in range(len(AWKWARD))] == AWKWARD
+    assert {row.assistant_id for row in found.values()} == {None}
+    assert {row.last_message_at for row in found.values()} == {START}
+
+
+def test_core_and_hot_statements_agree_on_every_text(db: Database) -> None:
+    insert(db, AWKWARD)
+    with db.read() as conn:
+        for n, text in enumerate(AWKWARD):
+            found = conn.execute(select(conversations.c.title).where(conversations.c.title == text)).scalars().all()
+            assert text in found, text
+            named = hot.run(conn, f"SELECT title FROM conversations WHERE id={hot.named(conn, 'n')}", {"n": f"{n}"})
+            assert named.scalars().all() == [text]
+
+
+def test_many_long_rows_go_out_in_statements_that_a_server_takes(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot, "MAX_BYTES", 10_000)
+    statements: list[str] = []
+    event.listen(db.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    texts = ["😀'" * 100 for _ in range(40)]
+    insert(db, texts)
+    assert [row.title for row in rows(db, conversations)] == texts
+    inserts = [statement for statement in statements if statement.startswith("INSERT")]
+    assert len(inserts) == (1 if db.dialect == "sqlite" else 8)  # five rows of 1,600 bytes each
+
+
+def test_a_constant_that_is_not_plain_is_refused(db: Database) -> None:
+    with pytest.raises(ValueError, match="bind it"), db.begin() as conn:
+        hot.insert_rows(conn, memory_user_settings, {"updated_at": "it's"}, ("user_id",), [(1,)])
