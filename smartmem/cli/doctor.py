@@ -45,7 +45,7 @@ class Check:
 
 def examine(database: str | None, settings: Path | None) -> list[Check]:
     """Look at everything; one check that fails does not keep the others from being made."""
-    found = [*_installation(), *_extras()]
+    found = [*_installation(), *_extras(), *_fonts()]
     try:
         known = Settings.load(settings)
         if database is not None:
@@ -96,6 +96,21 @@ def _extras() -> Iterator[Check]:
             detail=f"missing: {', '.join(lacking)}" if lacking else "",
             fix="" if not lacking else "pip install smartmem" if core else f"pip install 'smartmem[{extra}]'",
         )
+
+
+def _fonts() -> Iterator[Check]:
+    """Charts with Chinese labels need a font that no package brings: without one they say (zh)."""
+    from smartmem.viz.figures import FONT_VARIABLE, cjk_font
+
+    try:
+        font = cjk_font()
+    except MissingExtra:
+        return  # no charts at all
+    except SmartMemError as error:
+        yield _failed("charts", "Chinese font", error)
+        return
+    fix = "" if font else f"apt-get install fonts-wqy-microhei, or name a font file in {FONT_VARIABLE}"
+    yield Check(area="charts", name="Chinese font", state="ok" if font else "absent", detail=font or "", fix=fix)
 
 
 def _extra_of(requirement: Requirement) -> str:

@@ -38,7 +38,7 @@ from smartmem.db import dialects, schema
 from smartmem.db.doorbell import Doorbell
 from smartmem.db.group import Group, Item, Outcome, Write
 from smartmem.db.time import DatabaseClock
-from smartmem.errors import ConfigError, MissingExtra, StoreUnavailable
+from smartmem.errors import ConfigError, MissingExtra, StoreUnavailable, needs
 
 T = TypeVar("T")
 
@@ -335,7 +335,8 @@ def _sqlite_connect(dbapi: sqlite3.Connection, _entry: ConnectionPoolEntry) -> N
 
 def _agree_on_backslashes(dbapi: Any, _entry: ConnectionPoolEntry) -> None:
     """PyMySQL goes by the status that the server reports. A proxy may hide that; then both go back to escapes."""
-    from pymysql.constants import SERVER_STATUS  # of the extra that brings the driver
+    with needs("mysql"):
+        from pymysql.constants import SERVER_STATUS
 
     if not dbapi.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES:
         with dbapi.cursor() as cursor:

@@ -248,7 +248,7 @@ def throughput(ax: Axes, rates: Mapping[str, Sequence[float]], title: str = "Cha
     """`{"seconds": […], state: [changes into it a second, …]}` as one line a state."""
     for state in (state for state in STATE_COLOURS if state in rates):
         ax.plot(rates["seconds"], rates[state], label=state, color=STATE_COLOURS[state], lw=1.6)
-    ax.set(title=title, xlabel="seconds", ylabel="changes a second", ylim=(0, None))
+    ax.set(title=label(title, 90), xlabel="seconds", ylabel="changes a second", ylim=(0, None))
     _legend(ax)
     return ax
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smartmem.errors import MissingExtra
+from smartmem.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,7 @@ _CJK_FONTS = (
     "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Droid Sans Fallback", "AR PL UMing CN",
 )  # fmt: skip
 _BASE_FONT = "DejaVu Sans"  # comes with matplotlib
+FONT_VARIABLE = "SMARTMEM_FONT"
 
 
 def _matplotlib() -> Any:
@@ -35,10 +38,23 @@ def _matplotlib() -> Any:
 
 @functools.cache
 def cjk_font() -> str | None:
-    """The name of an installed font that has Chinese characters, or None."""
+    """The name of a font with Chinese characters: the file that SMARTMEM_FONT names, else an installed one, or None.
+
+    Raises `ConfigError` when that file is no font.
+    """
     _matplotlib()
     from matplotlib import font_manager
 
+    # Many a CJK font has one weight, and is told of for each bold title.
+    logging.getLogger(font_manager.__name__).addFilter(lambda record: "find font weight" not in record.getMessage())
+    if file := os.environ.get(FONT_VARIABLE):
+        try:
+            font_manager.fontManager.addfont(file)
+            return font_manager.FontProperties(fname=file).get_name()
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"{FONT_VARIABLE} = {file!r} is no font file: {error}; name a .ttf, .otf or .ttc"
+            ) from None
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return next((name for name in _CJK_FONTS if name in installed), None)
 
@@ -53,7 +69,7 @@ def _charmap(family: str) -> frozenset[int]:
 def label(text: str, width: int = 28) -> str:
     """`text` as the fonts of this machine can draw it, at most `width` characters.
 
-    Without a CJK font a run of characters that would come out as boxes becomes `⟨zh⟩`; ids and figures stay readable.
+    Without a CJK font a run of characters that would come out as boxes becomes `(zh)`; ids and figures stay readable.
     """
     known = _charmap(_BASE_FONT) | (_charmap(font) if (font := cjk_font()) else frozenset())
     out: list[str] = []

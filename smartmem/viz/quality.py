@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smartmem.viz.figures import colours
+from smartmem.viz.figures import colours, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def confusion(ax: Axes, counts: Mapping[str, Mapping[str, int]], title: str = "D
     ax.set_xticks(range(len(made)), made)
     ax.set_yticks(range(len(rows)), rows)
     ax.grid(visible=False)
-    ax.set(title=title, xlabel="made", ylabel="gold")
+    ax.set(title=label(title, 90), xlabel="made", ylabel="gold")
     return ax
 
 
@@ -40,10 +40,10 @@ def gate_curves(ax: Axes, curves: Mapping[str, Sequence[Any]], title: str = "Ans
         line = ("-", "--", "-.", ":")[index % 4]
         ax.plot(
             [point.silent for point in points], [point.answered for point in points],
-            color=palette[index % len(palette)], ls=line, label=arm, drawstyle="steps-post",
+            color=palette[index % len(palette)], ls=line, label=label(arm), drawstyle="steps-post",
         )  # fmt: skip
     ax.plot([0, 1], [1, 0], color="#999999", lw=1, ls=":", label="by dice, all found")
-    ax.set(xlim=(0, 1), ylim=(0, 1.02), title=title)
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), title=label(title, 90))
     ax.set(xlabel="silent: share of those without an answer")
     ax.set(ylabel="answered: share with a relevant hit")
     ax.legend(loc="upper right", fontsize=7)

@@ -1,4 +1,4 @@
-"""Small parts below the pipeline at their edges: the doorbell, hand-written inserts, a group that is interrupted."""
+"""Small parts below the pipeline at their edges: the doorbell, hand-written inserts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from smartmem.db import hot
 from smartmem.db.dialects import insert_ignore
 from smartmem.db.doorbell import Doorbell
 from smartmem.db.engine import Database
-from smartmem.db.group import Group, Seat
 from smartmem.db.tables import memory_user_settings
 from tests.support.pipeline import START, rows
 
@@ -88,23 +87,3 @@ def test_hand_written_inserts_take_nothing_but_plain_constants(sqlite_url: str) 
 def test_insert_ignore_in_postgresql_s_words() -> None:
     compiled = insert_ignore(memory_user_settings, "postgresql").compile(dialect=postgresql.dialect())
     assert "ON CONFLICT DO NOTHING" in str(compiled)
-
-
-def test_an_interrupt_amid_a_group_reaches_its_leader(sqlite_url: str) -> None:
-    db = Database.open(sqlite_url)
-
-    def interrupted(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        db.grouped(interrupted)
-    assert db.grouped(lambda conn: 7) == 7  # the writer's turn was given back
-    db.close()
-
-
-def test_who_leaves_when_it_was_taken_already_changes_nothing() -> None:
-    group = Group()
-    seat: Seat[int] = group.join(lambda conn: 1)
-    group.leave(seat)
-    group.leave(seat)
-    assert group._waiting == []

@@ -2,14 +2,19 @@
 
 import datetime as dt
 import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
+from smartmem.errors import ConfigError
 from smartmem.viz import (
     category_bars,
     differences,
     figure,
+    figures,
     frontier,
     job_states,
     label,
@@ -111,3 +116,28 @@ def test_labels_show_what_fonts_can_draw_and_stay_different() -> None:
     else:
         assert made[0] == "用户甲 1"
     assert "👋" not in label("hello 👋")
+
+
+@pytest.fixture
+def fonts_anew() -> Iterator[None]:
+    """The choice of a font is kept for the process: forgotten before and after."""
+    forget = (cjk_font.cache_clear, figures._charmap.cache_clear)
+    for clear in forget:
+        clear()
+    yield
+    for clear in forget:
+        clear()
+
+
+@pytest.mark.usefixtures("fonts_anew")
+def test_a_font_file_may_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    held = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSerif.ttf"
+    monkeypatch.setenv("SMARTMEM_FONT", str(held))
+    assert cjk_font() == "DejaVu Serif"
+    assert label("a 用户") == "a (zh)"  # that one has no Chinese characters either
+    cjk_font.cache_clear()
+    (tmp_path / "no.ttf").write_text("no font", "utf-8")
+    for wrong in (tmp_path / "no.ttf", tmp_path / "missing.ttf"):
+        monkeypatch.setenv("SMARTMEM_FONT", str(wrong))
+        with pytest.raises(ConfigError, match=r"is no font file.*name a \.ttf"):
+            cjk_font()
