@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,3 +273,24 @@ def test_another_dimension_is_refused_on_reopening(durable_opener: Opener) -> No
     with pytest.raises(DimensionMismatch, match=r"16.*8"):
         durable_opener(dim=8)
     assert durable_opener().count(Filter()) == 1
+
+
+def test_lite_flushes_once_before_the_search_after_a_bulk_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unflushed rows make each of its searches some fifteen times slower."""
+    spec = {"name": "milvus", "path": str(tmp_path / "lite"), "index": "FLAT"}
+    with contextlib.closing(create("store", spec, dim=DIM)) as store:
+        flushed: list[str] = []
+        flush = store._client.flush
+        monkeypatch.setattr(store._client, "flush", lambda name, **more: flushed.append(name) or flush(name, **more))
+        unit = np.zeros(DIM, dtype=np.float32)
+        unit[0] = 1
+        store.upsert([chunk("a")], unit[None])
+        assert [hit.chunk.id for hit in store.search(unit, 1, Filter())] == ["a"]
+        assert flushed == []
+        many = np.tile(np.roll(unit, 1), (1200, 1))
+        store.upsert([chunk(f"b{n:04}") for n in range(1200)], many)
+        for _ in range(2):
+            assert [hit.chunk.id for hit in store.search(unit, 2, Filter())] == ["a", "b0000"]
+        assert len(flushed) == 1
