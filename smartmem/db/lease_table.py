@@ -32,7 +32,7 @@ class LeaseTable:
     done: str  # the final status of success
     key: str  # the column that keeps the order key for good
     kind: str  # the column that names the event or job type
-    columns: str  # what a claim reads besides what leases need
+    columns: str  # what a claim reads besides `created_at` and what leases need
     done_at: str | None = None  # set on success
     final_at: str | None = None  # set on success and on death
     started_at: str | None = None  # set by the first claim
@@ -46,7 +46,7 @@ OUTBOX = LeaseTable(
     done="consumed",
     key="message_key",
     kind="event_type",
-    columns="event_id,event_type,event_version,payload,created_at",
+    columns="event_id,event_type,event_version,payload",
     done_at="consumed_at",
 )
 JOBS = LeaseTable(
@@ -55,9 +55,7 @@ JOBS = LeaseTable(
     done="success",
     key="job_key",
     kind="job_type",
-    columns=(
-        "user_id,conversation_id,source_message_id,source_event_id,job_type,idempotency_key,payload,trace_id,created_at"
-    ),
+    columns=("user_id,conversation_id,source_message_id,source_event_id,job_type,idempotency_key,payload,trace_id"),
     final_at="finished_at",
     started_at="started_at",
     updated_at="updated_at",

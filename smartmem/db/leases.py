@@ -67,7 +67,9 @@ class Leases:
         self.db, self.spec, self.settings = db, spec, settings
         self.rows = LeaseRows(spec)
         self._t, self._name = spec.table.c, spec.table.name
-        self._columns = f"id,order_key,status,retry_count,max_retry,worker_id,due_at,{spec.columns}"
+        # PyMySQL takes a time apart in Python, one by one; as text it costs a sixth, and `hot.moment` reads both.
+        created = "CAST(created_at AS CHAR) AS created_at" if db.dialect == "mysql" else "created_at"
+        self._columns = f"id,order_key,status,retry_count,max_retry,worker_id,{spec.columns},{created}"
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._swept_at: float | None = None
 
@@ -123,7 +125,7 @@ class Leases:
     ) -> Sequence[AnyRow]:
         """Due rows, read without locks. `… WHERE due_at <= ? FOR UPDATE SKIP LOCKED` locks index ranges on InnoDB,
         was twice as slow and deadlocked with inserts; the ids found here are locked by primary key."""
-        columns = "id,due_at" if self.db.skips_locked else self._columns
+        columns = "id,due_at" if self.db.skips_locked else f"due_at,{self._columns}"
         params: dict[str, Any] = {"now": now}
         where = self._of_kinds(conn, kinds, params)
         if after is not None:
