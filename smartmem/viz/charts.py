@@ -213,9 +213,10 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
         )
         # To the left of the right-most point, for its name would leave the axes, and of one with a neighbour close by.
         right = len(points) > 1 and (row["ms"] >= max(r["ms"] for r in points) or _crowded(row, points))
+        below = any(_touch(row, other) for other in points[:index])  # that one's name stands above
         ax.annotate(
-            name, (row["ms"], row["score"]), xytext=(-9 if right else 9, 7), textcoords="offset points", fontsize=8,
-            ha="right" if right else "left",
+            name, (row["ms"], row["score"]), xytext=(-9 if right else 9, -13 if below else 7),
+            textcoords="offset points", fontsize=8, ha="right" if right else "left",
         )  # fmt: skip
     ax.set_xscale("log")
     ax.margins(x=0.18, y=0.14)
@@ -228,6 +229,11 @@ def _crowded(row: Row, points: Sequence[Row]) -> bool:
     near = [other for other in points if row["ms"] < other["ms"] < 3 * row["ms"]]
     high = row["hi"] or row["score"]
     return any((o["lo"] or o["score"]) <= high and row["score"] <= (o["hi"] or o["score"]) for o in near)
+
+
+def _touch(row: Row, other: Row) -> bool:
+    """Whether the names of two points would stand in one another."""
+    return bool(0.6 < row["ms"] / max(other["ms"], 1e-9) < 1.7 and abs(row["score"] - other["score"]) < 0.04)
 
 
 def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jobs by state") -> Axes:
