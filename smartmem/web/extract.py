@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smartmem.clock import UTC
-from smartmem.errors import MissingExtra
+from smartmem.errors import needs
 from smartmem.text import clean, fold_space, language
 
 # A single-byte table decodes any bytes at all, so as a server's default it says nothing about the page.
@@ -53,10 +53,8 @@ class Readable:
 
 def require() -> None:
     """Raise `MissingExtra` now if the extraction library is absent: at wiring time, not in front of an agent."""
-    try:
+    with needs("web"):
         import trafilatura  # noqa: F401
-    except ImportError:
-        raise MissingExtra("trafilatura", "web") from None
 
 
 def decode(content: bytes, declared: str) -> tuple[str, str]:
