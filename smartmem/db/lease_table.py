@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Table
+from sqlalchemy import Row, Table, select
 from sqlalchemy.engine import Connection
 
 from smartmem.db import hot
+from smartmem.db.engine import Database
 from smartmem.db.tables import memory_job_events, memory_jobs, outbox_messages
 from smartmem.errors import StaleLease
 from smartmem.text import clean, cut
@@ -94,6 +95,30 @@ class Failure:
     @property
     def dead(self) -> bool:
         return self.permanent or self.claimed.attempt >= self.claimed.max_retry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextTry:
+    """A failed row that waits for its next attempt. `kind`: event or job type."""
+
+    kind: str
+    due_at: dt.datetime
+    failures: int
+    max_retry: int
+    error: str
+
+
+def next_try(db: Database, spec: LeaseTable) -> NextTry | None:
+    """The row in back-off that is due first, None when none is. By the index of unfinished rows."""
+    t = spec.table.c
+    wanted = select(t[spec.kind], t.due_at, t.retry_count, t.max_retry, t.last_error)
+    wanted = wanted.where(t.due_at.is_not(None), t.status == FAILED).order_by(t.due_at).limit(1)
+    with db.read() as conn:
+        row = conn.execute(wanted).one_or_none()
+    if row is None:
+        return None
+    kind, due_at, failures, most, error = row
+    return NextTry(kind=kind, due_at=due_at, failures=failures, max_retry=most, error=error or "")
 
 
 class LeaseRows:

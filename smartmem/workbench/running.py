@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smartmem.chat import history
 from smartmem.db.dead_letters import DeadFilter
+from smartmem.db.lease_table import JOBS, OUTBOX, next_try
 from smartmem.errors import StoreUnavailable
 from smartmem.jobs import enqueue
 from smartmem.jobs.types import JobHandler
 from smartmem.jobs.worker import WorkCounts, Worker
 from smartmem.memory.candidates import VectorCandidates
 from smartmem.memory.compare import create_comparator
+from smartmem.memory.corrections import corrections
 from smartmem.memory.decide import Planner
 from smartmem.memory.extract.base import create_extractor
 from smartmem.memory.handler import ExtractHandler
@@ -28,7 +30,7 @@ from smartmem.outbox.events import EventRegistry
 from smartmem.outbox.relay import Relay, RelayCounts
 from smartmem.progress import bar
 from smartmem.settings import Settings
-from smartmem.telemetry import metrics, serve_metrics
+from smartmem.telemetry import log, metrics, serve_metrics
 from smartmem.types import JobType, VectorStatus
 from smartmem.workbench.reports import DrainReport
 
@@ -91,6 +93,7 @@ class Runner:
         relay, worker = self.relay(), self.worker()
         bench.db.run(ask_again)
         events, jobs = RelayCounts(), WorkCounts()
+        told = ""
         try:
             with bar("draining", unit="job") as shown, bench.db.bell.listen() as bell:
                 while True:
@@ -103,7 +106,7 @@ class Runner:
                     left = bench.outbox.depth(finished=False).unfinished + bench.jobs.depth(finished=False).unfinished
                     if not left or not wait:
                         break
-                    shown.set_postfix_str(f"{left} wait for another try or another worker")
+                    told = self._tell(shown, left, told)
                     bell.wait(bench.settings.jobs.poll_s, threading.Event())
         finally:
             worker.close()
@@ -115,6 +118,23 @@ class Runner:
             away=self._away() if jobs.dead else "",
             seconds=time.perf_counter() - started,
         )
+
+    def _tell(self, shown: Any, left: int, told: str) -> str:
+        """Say for what a drain waits: on the bar, and once for each error in the log, which notebooks and services
+        show when they have no bar. Returns the error that was told last."""
+        db = self._bench.db
+        waiting = next_try(db, JOBS) or next_try(db, OUTBOX)
+        if waiting is None:
+            shown.set_postfix_str(f"{left} are in another worker's hands")
+            return told
+        seconds = max(0.0, (waiting.due_at - db.now()).total_seconds())
+        shown.set_postfix_str(f"{left} left; next try in {seconds:.0f} s after: {waiting.error[:80]}")
+        if waiting.error != told:
+            log.warning(
+                "draining: %d left; %s failed %d of %d times and is tried again in %.0f s: %s",
+                left, waiting.kind, waiting.failures, waiting.max_retry, seconds, waiting.error,
+            )  # fmt: skip
+        return waiting.error
 
     def _away(self) -> str:
         """Why memories are without vectors although nothing is left to do, or ''."""
@@ -156,7 +176,7 @@ class Runner:
         if port is None:
             yield
             return
-        for name, read in queue_gauges(self._bench).items():
+        for name, read in database_gauges(self._bench).items():
             metrics.gauge(name, read)
         stop = serve_metrics(port)
         try:
@@ -201,8 +221,8 @@ def until_told() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def queue_gauges(bench: Workbench) -> dict[str, Callable[[], float | None]]:
-    """What Prometheus is told of the queue; nothing while the database is away."""
+def database_gauges(bench: Workbench) -> dict[str, Callable[[], float | None]]:
+    """What Prometheus is told of the database: the queue, and what users correct; nothing while it is away."""
 
     def shown(read: Callable[[], float | None]) -> Callable[[], float | None]:
         def safely() -> float | None:
@@ -219,6 +239,8 @@ def queue_gauges(bench: Workbench) -> dict[str, Callable[[], float | None]]:
         "memory_dead_jobs": shown(bench.jobs.dead.count),
         "memory_outbox_depth": shown(lambda: bench.outbox.depth(finished=False).unfinished),
         "memory_dead_events": shown(bench.outbox.dead.count),
+        "memory_user_correction_rate": shown(lambda: corrections(bench.db).correction_rate),
+        "memory_wrong_mention_rate": shown(lambda: corrections(bench.db).wrong_mention_rate),
     }
 
 

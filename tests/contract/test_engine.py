@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
 from pathlib import Path
@@ -237,6 +238,20 @@ def test_a_transaction_within_a_transaction_is_refused_not_hung(
     db = Database.open(sqlite_url)
     with db.begin(), pytest.raises(StoreUnavailable, match="never closed"), db.begin():
         pass
+    db.close()
+
+
+def test_more_threads_than_connections_are_told_so(any_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smartmem.db.engine.POOL", 8)
+    monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.05)
+    db = Database.open(any_url)
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(db.read())
+        with pytest.raises(StoreUnavailable, match=r"all 8 connections .* in use.*; use fewer threads"), db.read():
+            pass
+    with db.read() as conn:  # given back, they serve again
+        assert conn.execute(select(1)).scalar_one() == 1
     db.close()
 
 

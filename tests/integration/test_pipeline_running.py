@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import smartmem
-from smartmem.errors import ConfigError
+from smartmem.errors import ConfigError, StoreUnavailable
 from smartmem.outbox.relay import Relay
 from smartmem.workbench import Workbench
 from tests.support.net import LOOPBACK, free_port, poll
@@ -19,7 +19,7 @@ from tests.support.net import LOOPBACK, free_port, poll
 
 @pytest.fixture
 def bench(sqlite_url: str) -> Iterator[Workbench]:
-    with smartmem.open(sqlite_url, embedder={"name": "mock"}, jobs={"poll_s": 0.05}) as made:
+    with smartmem.open(sqlite_url, embedder={"name": "mock"}, jobs={"poll_s": 0.05, "backoff_s": [0.05]}) as made:
         yield made
 
 
@@ -62,6 +62,9 @@ def test_work_serves_its_figures(bench: Workbench) -> None:
         "memory_message_to_memory_seconds_bucket",
         "memory_retrieval_hit_rate",
         "memory_rag_latency_ms_bucket",
+        "chat_p95_latency_delta_with_memory ",
+        "memory_user_correction_rate 0.0",
+        "memory_wrong_mention_rate 0.0",
         "memory_injection_count_avg",
         'memory_decision_distribution_total{operation="ADD"}',
     ):
@@ -74,3 +77,25 @@ def test_a_metrics_port_that_is_taken_is_told(bench: Workbench) -> None:
         taken.listen()
         with pytest.raises(ConfigError, match="choose another"):
             bench.work(stop=threading.Event(), metrics_port=taken.getsockname()[1])
+
+
+def test_a_drain_that_waits_says_for_what(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After an outage a drain sits through back-offs; whoever looks at it must see why, once."""
+    whole, failures = bench.store.upsert, iter([True] * 2)
+
+    def away(*told: Any) -> Any:
+        if next(failures, False):
+            raise StoreUnavailable("milvus at host: connection refused")
+        return whole(*told)
+
+    monkeypatch.setattr(bench.store, "upsert", away)
+    bench.append(user_id=1, conversation_id="c", role="user", content="I live in Leeds.")
+    with caplog.at_level("WARNING", logger="smartmem"):
+        report = bench.drain()
+    assert (report.success, report.failed) == (2, 2)
+    told = [record.getMessage() for record in caplog.records if "draining" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("draining: 1 left; embed failed 1 of 6 times and is tried again in ")
+    assert told[0].endswith("StoreUnavailable: milvus at host: connection refused")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -116,3 +119,23 @@ def test_work_that_nobody_announced_is_found_by_the_poll(running: Running) -> No
             )
         )
     assert poll(lambda: len(running.started) == 2, seconds=5)
+
+
+def test_the_bell_is_heard_beyond_a_thousand_open_files(sqlite_url: str) -> None:
+    """select() refuses descriptors from 1,024 on; a service with many connections has them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2_000:
+        pytest.skip(f"this system allows {hard} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2_000), hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            while stack.enter_context(open(os.devnull)).fileno() < 1_024:
+                pass
+            db = Database.open(sqlite_url)
+            stack.callback(db.close)
+            bell = stack.enter_context(db.bell.listen())
+            assert bell.wait(0.01) is False
+            db.bell.ring()
+            assert bell.wait(60) is True
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

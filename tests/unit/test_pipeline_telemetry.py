@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 from smartmem.errors import MissingExtra
-from smartmem.telemetry import JOBS, LATENCY, RETRY_RATE, SUCCESS_RATE, Metrics, serve_metrics
+from smartmem.telemetry import CHAT_DELTA, JOBS, LATENCY, RECALL_MS, RETRY_RATE, SUCCESS_RATE, Metrics, serve_metrics
 from tests.support.net import LOOPBACK, free_port
 
 
@@ -37,6 +37,16 @@ def test_a_histogram_is_cumulative(figures: Metrics) -> None:
     buckets = dict(times.buckets)
     assert (buckets["0.1"], buckets["0.25"], buckets["300.0"], buckets["+Inf"]) == (0, 1, 1, 2)
     assert times.value == pytest.approx(400.2)
+
+
+def test_what_memory_adds_to_a_chat_is_the_recalls_95th_percentile() -> None:
+    made = Metrics()
+    made.observe(RECALL_MS, 30, times=90)  # in the cell from 10 to 50 ms
+    made.observe(RECALL_MS, 80, times=10)  # from 50 to 100 ms
+    shown = {sample.name: sample.value for sample in made.samples() if sample.kind == "gauge"}
+    assert shown == {CHAT_DELTA: pytest.approx(75)}  # the 5th of the 10 in that cell
+    made.observe(RECALL_MS, 10_000_000, times=1_000)
+    assert [s.value for s in made.samples() if s.name == CHAT_DELTA] == [300_000]  # beyond the last edge: its beginning
 
 
 def test_prometheus_reads_them(figures: Metrics) -> None:
