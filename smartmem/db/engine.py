@@ -20,35 +20,28 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from sqlalchemy import Engine, Table, create_engine, event, text
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
+from sqlalchemy import Engine, Table, text
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.sql.dml import Insert
 
 from smartmem.clock import UTC, Clock
-from smartmem.db import dialects, schema
+from smartmem.db import connect, dialects, schema
 from smartmem.db.doorbell import Doorbell
 from smartmem.db.group import Group, Item, Outcome, Write
 from smartmem.db.time import DatabaseClock
-from smartmem.errors import ConfigError, MissingExtra, StoreUnavailable, needs
+from smartmem.errors import ConfigError, StoreUnavailable
 
 T = TypeVar("T")
 
-BUSY_S = 20.0  # how long a statement waits for a lock before it counts as failed
 RETRIES = 8
-POOL = 64  # connections of one process
-IDLE_CHECK_S = 1.0
 
-_WRITE = "smartmem_write"
-_PLAIN = "smartmem_plain"
 _OWNER = "smartmem_database"
 _RING = "smartmem_ring"
 
@@ -58,8 +51,8 @@ class Database:
 
     def __init__(self, engine: Engine, clock: Clock | None = None) -> None:
         self.engine = engine.execution_options(**{_OWNER: self})
-        self._writer = self.engine.execution_options(**{_WRITE: True})
-        self._glancer = self.engine.execution_options(**{_PLAIN: True})
+        self._writer = self.engine.execution_options(**{connect.WRITE: True})
+        self._glancer = self.engine.execution_options(**{connect.PLAIN: True})
         self.dialect = "mysql" if engine.dialect.name in dialects.MYSQL else engine.dialect.name
         self.clock: Clock = clock or DatabaseClock(None if self.dialect == "sqlite" else self._ask_time)
         self.bell = Doorbell(engine.url)
@@ -74,7 +67,7 @@ class Database:
 
         Raises `ConfigError` for a URL that cannot be used, `MissingExtra` without the driver.
         """
-        return cls(_engine(_parse(url)), clock)
+        return cls(connect.make_engine(connect.parse_url(url)), clock)
 
     @property
     def url(self) -> str:
@@ -148,7 +141,7 @@ class Database:
         with self._translated():
             self._check_schema()
             try:
-                return self._group.write(write, items, BUSY_S)
+                return self._group.write(write, items, connect.BUSY_S)
             except TimeoutError:
                 raise self._held_up() from None
 
@@ -172,7 +165,7 @@ class Database:
         if self._one_writer is None:
             yield
             return
-        if not self._one_writer.acquire(timeout=BUSY_S if seconds is None else seconds):
+        if not self._one_writer.acquire(timeout=connect.BUSY_S if seconds is None else seconds):
             raise self._held_up()
         try:
             yield
@@ -181,7 +174,7 @@ class Database:
 
     def _held_up(self) -> StoreUnavailable:
         return StoreUnavailable(
-            f"{self.url}: another thread has been writing for {BUSY_S:g} s; "
+            f"{self.url}: another thread has been writing for {connect.BUSY_S:g} s; "
             "a transaction that is never closed holds up all others"
         )
 
@@ -201,7 +194,7 @@ class Database:
             raise
         except PoolTimeout as error:
             raise StoreUnavailable(
-                f"{self.url}: all {POOL} connections of this process are in use, for {BUSY_S:g} s; "
+                f"{self.url}: all {connect.POOL} connections of this process are in use, for {connect.BUSY_S:g} s; "
                 "use fewer threads, or close transactions sooner"
             ) from error
 
@@ -267,103 +260,3 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections. On SQLite the last one folds the write-ahead log into the file."""
         self.engine.dispose()
-
-
-def _parse(url: str | URL) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(
-            f"database_url {url!r} is not a URL; write e.g. sqlite:///smartmem.db or "
-            "mysql+pymysql://user:password@host/database"
-        ) from None
-    kind = parsed.get_backend_name()
-    if kind not in ("sqlite", *dialects.MYSQL, "postgresql"):
-        raise ConfigError(f"database_url names {kind!r}; known are sqlite, mysql+pymysql, postgresql")
-    if kind == "sqlite" and (not parsed.database or parsed.database == ":memory:"):
-        raise ConfigError("an SQLite database in memory cannot be shared by threads and processes: name a file")
-    if kind in dialects.MYSQL and "charset" not in parsed.query:
-        parsed = parsed.update_query_dict({"charset": "utf8mb4"})
-    return parsed
-
-
-def _engine(url: URL) -> Engine:
-    kind = url.get_backend_name()
-    # Payloads are JSON written and read as text; microseconds are kept by UtcDateTime.
-    # Errors are logged and kept on rows (last_error): they must not carry a statement's parameters, which hold what
-    # users said.
-    options: dict[str, Any] = {"hide_parameters": True, "poolclass": QueuePool, "pool_timeout": BUSY_S}
-    options |= {"pool_size": 8, "max_overflow": POOL - 8}
-    if kind == "sqlite":
-        options["connect_args"] = {"timeout": BUSY_S, "check_same_thread": False}
-    else:
-        options["isolation_level"] = "READ COMMITTED"
-    if kind in dialects.MYSQL:
-        # Without a strict mode a value that does not fit is cut in silence. 50 s for a lock is longer than a lease.
-        # Without backslash escapes (standard SQL) PyMySQL only doubles single quotes; else it escapes each `"` of each
-        # payload, in Python, which was a tenth of a batch's time.
-        modes = "STRICT_ALL_TABLES" + (",NO_BACKSLASH_ESCAPES" if url.get_driver_name() == "pymysql" else "")
-        init = f"SET SESSION sql_mode=CONCAT(@@sql_mode,',{modes}'), innodb_lock_wait_timeout={BUSY_S:.0f}"
-        options["connect_args"] = {"init_command": init}
-    try:
-        engine = create_engine(url, **options)
-    except ModuleNotFoundError as error:
-        if kind in dialects.MYSQL:
-            raise MissingExtra(error.name or "pymysql", "mysql") from None
-        # Tried by nobody here, so no extra promises it.
-        raise ConfigError(f"the driver of {url.drivername!r} is not installed: pip install {error.name}") from None
-    except NoSuchModuleError as error:
-        raise ConfigError(f"database_url {url.drivername!r}: {error}; write mysql+pymysql:// or sqlite:///") from None
-    if kind == "sqlite":
-        event.listen(engine, "connect", _sqlite_connect)
-        event.listen(engine, "begin", _sqlite_begin)
-    else:
-        if engine.driver == "pymysql":
-            event.listen(engine, "connect", _agree_on_backslashes)
-        event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", _check_idle)
-    return engine
-
-
-def _sqlite_connect(dbapi: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-    dbapi.isolation_level = None  # BEGIN is ours to write; the driver's own comes late and is never IMMEDIATE
-    # 64 MB of cache keep the indexes in memory; a checkpoint every 16 MB instead of every 4 writes hot pages once.
-    pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
-    for pragma in (*pragmas, "cache_size=-65536", "wal_autocheckpoint=4000"):
-        dbapi.execute(f"PRAGMA {pragma}")
-
-
-def _agree_on_backslashes(dbapi: Any, _entry: ConnectionPoolEntry) -> None:
-    """PyMySQL goes by the status that the server reports. A proxy may hide that; then both go back to escapes."""
-    with needs("mysql"):
-        from pymysql.constants import SERVER_STATUS
-
-    if not dbapi.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES:
-        with dbapi.cursor() as cursor:
-            cursor.execute("SET SESSION sql_mode=REPLACE(@@sql_mode,'NO_BACKSLASH_ESCAPES','')")
-
-
-def _sqlite_begin(conn: Connection) -> None:
-    options = conn.get_execution_options()
-    if not options.get(_PLAIN):
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE) else "BEGIN")
-
-
-def _note_use(_dbapi: Any, entry: ConnectionPoolEntry) -> None:
-    entry.info["smartmem_used"] = time.monotonic()
-
-
-def _check_idle(dbapi: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
-    """SQLAlchemy's pool_pre_ping, but only after a pause: a ping for each transaction costs a tenth of a short one.
-
-    A connection that dies within a second of its last use is met as `StoreUnavailable` and replaced then.
-    """
-    if time.monotonic() - entry.info.get("smartmem_used", time.monotonic()) < IDLE_CHECK_S:
-        return
-    try:
-        if hasattr(dbapi, "ping"):
-            dbapi.ping(reconnect=False)
-        else:
-            dbapi.cursor().execute("SELECT 1")
-    except Exception as error:
-        raise DisconnectionError(str(error)) from error

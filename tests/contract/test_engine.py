@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import threading
 from pathlib import Path
@@ -217,7 +216,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 def test_a_locked_file_is_told_from_a_broken_one(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlite3
 
-    monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.05)
+    monkeypatch.setattr("smartmem.db.connect.BUSY_S", 0.05)
     db = Database.open(sqlite_url)
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -234,24 +233,10 @@ def test_a_locked_file_is_told_from_a_broken_one(sqlite_url: str, monkeypatch: p
 def test_a_transaction_within_a_transaction_is_refused_not_hung(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.05)
+    monkeypatch.setattr("smartmem.db.connect.BUSY_S", 0.05)
     db = Database.open(sqlite_url)
     with db.begin(), pytest.raises(StoreUnavailable, match="never closed"), db.begin():
         pass
-    db.close()
-
-
-def test_more_threads_than_connections_are_told_so(any_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smartmem.db.engine.POOL", 8)
-    monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.05)
-    db = Database.open(any_url)
-    with contextlib.ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(db.read())
-        with pytest.raises(StoreUnavailable, match=r"all 8 connections .* in use.*; use fewer threads"), db.read():
-            pass
-    with db.read() as conn:  # given back, they serve again
-        assert conn.execute(select(1)).scalar_one() == 1
     db.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from smartmem.db import dead_letters, engine, schema
+from smartmem.db import connect, dead_letters, schema
 from smartmem.db.dead_letters import DeadLetters
 from smartmem.db.engine import Database
 from smartmem.db.leases import JOBS, Leases
@@ -232,7 +232,7 @@ def test_prune_goes_page_by_page_up_to_its_limit(db: Database, monkeypatch: pyte
 
 @pytest.mark.mariadb
 def test_a_connection_that_died_in_the_pool_is_replaced(mariadb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "IDLE_CHECK_S", 0)
+    monkeypatch.setattr(connect, "IDLE_CHECK_S", 0)
     db = Database.open(mariadb_url)
     db.migrate()
     rows(db)

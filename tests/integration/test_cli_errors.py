@@ -191,17 +191,17 @@ def test_a_folder_that_is_not_there(folder: Path, cli: Cli) -> None:
 
 def test_a_full_disk(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite itself says that the file may not grow; the batch in hand is rolled back and the rest stays usable."""
-    from smartmem.db import engine
+    from smartmem.db import connect
 
     write(folder, *(talk(client_message_id=str(n), content="word " * 2000) for n in range(100)))
     cli.ok("import", "chat.jsonl", "--database", "sqlite:///other.db")
-    connect = engine._sqlite_connect
+    whole = connect._sqlite_connect
 
     def small(dbapi: sqlite3.Connection, entry: object) -> None:
-        connect(dbapi, entry)  # type: ignore[arg-type]
+        whole(dbapi, entry)  # type: ignore[arg-type]
         dbapi.execute("PRAGMA max_page_count=130")
 
-    monkeypatch.setattr(engine, "_sqlite_connect", small)
+    monkeypatch.setattr(connect, "_sqlite_connect", small)
     refused(cli("import", "chat.jsonl"), "disk is full", "make room", status=3)
     monkeypatch.undo()
     monkeypatch.chdir(folder)

@@ -177,7 +177,7 @@ def test_concurrent_callers_lose_nothing(commits: Any) -> None:
 
 def test_who_gives_up_waiting_leaves_nothing_behind(commits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     db, _ = commits
-    monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.05)
+    monkeypatch.setattr("smartmem.db.connect.BUSY_S", 0.05)
     with db.begin(), pytest.raises(StoreUnavailable):
         db.grouped(put, [1])
     assert rows(db, memory_user_settings) == []
@@ -196,12 +196,12 @@ def test_a_leader_that_gives_up_hands_on(commits: Any, monkeypatch: pytest.Monke
 
     second = threading.Thread(target=lambda: answers.append(db.grouped(put, [2])))
     with db.begin():
-        monkeypatch.setattr("smartmem.db.engine.BUSY_S", 0.2)
+        monkeypatch.setattr("smartmem.db.connect.BUSY_S", 0.2)
         first = threading.Thread(target=give_up)
         first.start()
         while not db._group._waiting:
             threading.Event().wait(0.001)
-        monkeypatch.setattr("smartmem.db.engine.BUSY_S", 20)
+        monkeypatch.setattr("smartmem.db.connect.BUSY_S", 20)
         second.start()
         first.join(20)
     second.join(20)
