@@ -74,12 +74,14 @@ class Group:
                 self._led = seat.leads = True
             elif len(self._waiting) >= self._expected:
                 self._all_here.set()
-        if not seat.leads and not seat.woken.wait(seconds):
-            with self._lock:
-                if not seat.leads and not seat.settled:
-                    if seat in self._waiting:
-                        self._waiting.remove(seat)
-                    raise TimeoutError
+        if not seat.leads:
+            try:
+                in_time = seat.woken.wait(seconds)
+            except BaseException:  # Ctrl-C while it waits: nobody may be left to lead who is not there
+                self._leave(seat)
+                raise
+            if not in_time and self._leave(seat):
+                raise TimeoutError
         if seat.leads:
             self._lead(seat, until)
         if seat.error is not None:
@@ -104,10 +106,22 @@ class Group:
                     seat.settled = True
                     seat.woken.set()
                 self._expected = min(LARGEST, len(taken) + len(self._waiting))
-                self._led = bool(self._waiting)
-                if self._waiting:
-                    self._waiting[0].leads = True
-                    self._waiting[0].woken.set()
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        self._led = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].leads = True
+            self._waiting[0].woken.set()
+
+    def _leave(self, seat: Seat) -> bool:
+        """Give up waiting; False when all is done already."""
+        with self._lock:
+            if seat in self._waiting:
+                self._waiting.remove(seat)
+            if seat.leads:
+                self._hand_on()
+            return not seat.settled
 
     def _gather(self) -> None:
         """Wait a moment for as many as wrote or waited last time. Without it the callers fall into two halves, each

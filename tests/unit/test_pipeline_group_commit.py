@@ -11,6 +11,7 @@ from sqlalchemy import event, insert
 from sqlalchemy.engine import Connection
 
 from smartmem.chat.history import append_message
+from smartmem.db import group
 from smartmem.db.engine import Database
 from smartmem.db.tables import chat_messages, memory_user_settings, outbox_messages
 from smartmem.errors import StoreUnavailable
@@ -207,3 +208,52 @@ def test_a_leader_that_gives_up_hands_on(commits: Any, monkeypatch: pytest.Monke
     second.join(20)
     assert answers == ["gave up", [20]]
     assert [row.user_id for row in rows(db, memory_user_settings)] == [2]
+
+
+def test_one_that_is_interrupted_while_it_waits_is_not_left_to_lead(
+    commits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, _ = commits
+
+    class Interrupted(threading.Event):
+        """Ctrl-C at the worst moment: it has just been chosen to lead."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            super().wait(timeout)
+            raise KeyboardInterrupt
+
+    told: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            db.grouped(put, [2])
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
+            told.append(error)
+
+    assert db._group is not None
+    monkeypatch.setattr("smartmem.db.group.LARGEST", 1)
+    leader, waiter = threading.Thread(target=db.grouped, args=(put, [1])), threading.Thread(target=call)
+    with db.begin():
+        leader.start()
+        while len(db._group._waiting) < 1:
+            threading.Event().wait(0.001)
+        seat = db._group._waiting[0]
+        monkeypatch.setattr(group, "Seat", lambda *told: _with_event(group_seat(*told), Interrupted()))
+        waiter.start()
+        while len(db._group._waiting) < 2:
+            threading.Event().wait(0.001)
+    leader.join(20)
+    waiter.join(20)
+    monkeypatch.setattr(group, "Seat", group_seat)
+    assert seat.settled
+    assert [type(error) for error in told] == [KeyboardInterrupt]
+    assert db.grouped(put, [3]) == [30]
+    assert sorted(row.user_id for row in rows(db, memory_user_settings)) == [1, 3]
+
+
+group_seat = group.Seat
+
+
+def _with_event(seat: group.Seat, woken: threading.Event) -> group.Seat:
+    seat.woken = woken
+    return seat
