@@ -32,6 +32,7 @@ from smartmem.rag.protocols import VectorStore
 from smartmem.text import normalise
 from smartmem.types import Operation
 
+REASON, MESSAGES = "forget: ", "messages"  # how the audit row of a forgotten memory begins, and what it names
 _TEXT_KEYS = ("title", "content", "content_hash", "slot", "source_text", "text")
 
 
@@ -80,21 +81,33 @@ def _forget(
         "messages_kept": _messages(conn, user_id, sources, jobs),
     }
     done["items"] = conn.execute(delete(memory_items).where(item.id.in_(ids))).rowcount
-    conn.execute(insert(memory_audit_logs), [_audit_row(twin, reason, db.now()) for twin in rows])
+    kept = done["messages_kept"]
+    conn.execute(insert(memory_audit_logs), [_audit_row(twin, reason, kept, db.now()) for twin in rows])
     enqueue(conn, [embed_job(user_id, ids, row["trace_id"])])
     return ids, done
 
 
-def _audit_row(row: Mapping[str, Any], reason: str, now: dt.datetime) -> dict[str, Any]:
+def messages_of_forgotten(conn: Connection, user_id: int | None = None) -> set[str]:
+    """The messages that still say what was forgotten, by id: audit rows keep them longer than jobs are kept."""
+    a = memory_audit_logs.c
+    query = select(a.after).where(a.operation == Operation.DELETE.value, a.reason.startswith(REASON))
+    if user_id is not None:
+        query = query.where(a.user_id == user_id)
+    rows = conn.execute(query.where(a.after.is_not(None))).scalars()
+    return {message for after in rows for message in _loads(after).get(MESSAGES, ())}
+
+
+def _audit_row(row: Mapping[str, Any], reason: str, messages: Sequence[str], now: dt.datetime) -> dict[str, Any]:
+    """No text of the memory; the ids of the messages that still say it, so that no replay reads them again."""
     return {
         "memory_id": row["id"],
         "item_version": row["version"] + 1,
         "user_id": row["user_id"],
         "operation": Operation.DELETE.value,
         "operator": "user",
-        "reason": f"forget: {reason}"[:512],
+        "reason": f"{REASON}{reason}"[:512],
         "before": None,
-        "after": None,
+        "after": json.dumps({MESSAGES: list(messages)}) if messages else None,
         "job_id": None,
         "trace_id": row["trace_id"],
         "created_at": now,

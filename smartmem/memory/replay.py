@@ -24,6 +24,7 @@ from smartmem.jobs.queue import enqueue
 from smartmem.jobs.types import NewJob
 from smartmem.memory.extract import create_extractor
 from smartmem.memory.facts import EMPTIED, NAMESPACE
+from smartmem.memory.forget import messages_of_forgotten
 from smartmem.memory.similarity import similarity
 from smartmem.text import clean, cut, sha256
 from smartmem.types import JobType, MemoryStatus, Role
@@ -105,7 +106,7 @@ def _messages(db: Database, user_id: int | None) -> Iterator[list[dict[str, Any]
     if user_id is not None:
         query = query.where(m.user_id == user_id)
     with db.read() as conn:
-        gone = _forgotten(conn, user_id)
+        gone = _forgotten(conn, user_id) | messages_of_forgotten(conn, user_id)
         found = conn.execution_options(yield_per=PAGE).execute(query).mappings()
         page: list[dict[str, Any]] = []
         for row in found:
@@ -119,7 +120,10 @@ def _messages(db: Database, user_id: int | None) -> Iterator[list[dict[str, Any]
 
 
 def _forgotten(conn: Connection, user_id: int | None) -> set[str]:
-    """The messages whose jobs `forget` has emptied: what they said must not come back by another way."""
+    """The messages whose jobs `forget` has emptied: what they said must not come back by another way.
+
+    The audit rows name them too and outlast the jobs, which are pruned; those of an older version do not.
+    """
     j = memory_jobs.c
     query = select(j.source_message_id, j.payload).where(
         j.job_type == JobType.EXTRACT.value,

@@ -49,6 +49,9 @@ class Grammar:
     forget: Pattern  # "forget that …", 忘了…吧: out of sight
     no_longer: Pattern  # "I no longer …", 我不再…: over, but it was true
     transient: Pattern  # true today, not worth keeping
+    told: Pattern  # before "I …": what follows is a reason, a tale or another's
+    vague: Pattern  # speaks of oneself and says nothing that a reader could use later
+    past: Pattern  # over and done: a date here is no thing to do
 
 
 _MARKS = tuple(name for name in Grammar.__annotations__ if name not in ("rules", "todos"))

@@ -31,7 +31,9 @@ _CONDITIONAL = regex.compile(r"\b(?:if|whenever|when|should) i\b|要是|如果|�
 _CORRECTION = regex.compile(
     r"(?:no,? |wait,? |sorry,? )*(?:scratch|forget|cancel|strike) (?:that|it|what i said)(?: one)?$", regex.IGNORECASE
 )
+_PARTICULAR = regex.compile(r"\b(?i:i|i'm|i've|im|my|mine|me)\b|\d|(?<=[\w,] )\p{Lu}")
 _HAN = regex.compile(r"\p{Han}")
+_YEARLY = regex.compile(r"\banniversary\b|纪念日", regex.IGNORECASE)
 _OWN_ZH = regex.compile(r"我(?!们|爸|妈|哥|姐|弟|妹|的|老|家|朋友|同事|同学|儿|女|爱人|对象)")
 _DROPS = regex.compile(
     r"(?![我你您他她它咱俺这那谁人请别]|大家|所以|就是|但|不过|结果|可|因为|如果|要是|老板|同事|朋友|老师|今天|昨天)"
@@ -181,14 +183,20 @@ def _rule(clause: Clause, sentence: Sentence, known: Grammar, message: Message) 
     """The first rule that fits a clause. A date makes a todo of what else were a fact."""
     limits = [r for r in known.rules if r.kind == MemoryType.CONSTRAINT and r.pattern.search(clause.text)]
     day = dates.last_day(clause.text, message.occurred_at) if dates.names_date(clause.text) else None
-    if day is not None and not (limits and not known.explicit.search(clause.text)):
+    done = known.past.search(clause.text) is not None
+    if day is not None and not done and not (limits and not known.explicit.search(clause.text)):
         for rule in known.todos:
             if rule.pattern.search(clause.text) and not _personal_date(clause.text):
                 return rule
     for rule in known.rules:
-        if rule.pattern.search(clause.text):
+        said = rule.pattern.search(clause.text)
+        if said and rule.kind != MemoryType.CONSTRAINT and known.told.search(clause.text[: said.start()]):
+            continue
+        if said:
             # A dislike may be of today's weather; what must be kept to is kept to today as well.
-            passing = rule.kind != MemoryType.CONSTRAINT and known.transient.search(clause.text)
+            passing = rule.kind != MemoryType.CONSTRAINT and (
+                known.transient.search(clause.text) or known.vague.search(clause.text)
+            )
             return None if passing else rule
     return None
 
@@ -209,7 +217,8 @@ def _rule_of_dropped_subject(
 
 def _personal_date(text: str) -> bool:
     """A birthday is a date without being a thing to do."""
-    return slot_of(MemoryType.FACT.value, text, frozenset({"birthday", "id_number", "phone"})) is not None
+    known = slot_of(MemoryType.FACT.value, text, frozenset({"birthday", "id_number", "phone"}))
+    return known is not None or _YEARLY.search(text) is not None
 
 
 def _strip(clause: Clause, known: Grammar) -> Clause:
@@ -235,7 +244,7 @@ def _remembered(sentence: Sentence, index: int, known: Grammar, message: Message
     for start, end in (after, before):
         start, end = _bare(sentence, start, end)
         said = sentence.text[start - sentence.start : end - sentence.start]
-        if len(terms(said)) >= 2:
+        if len(terms(said)) >= 2 and _particular(said):
             kind = MemoryType.TODO_HINT if dates.last_day(said, message.occurred_at) else MemoryType.FACT
             return [
                 Found(
@@ -249,6 +258,11 @@ def _remembered(sentence: Sentence, index: int, known: Grammar, message: Message
                 )
             ]
     return []
+
+
+def _particular(said: str) -> bool:
+    """Whether words speak of somebody or something: 'remember, small things matter' is advice, nothing to keep."""
+    return bool(_HAN.search(said) or _PARTICULAR.search(said))
 
 
 def _bare(sentence: Sentence, start: int, end: int) -> tuple[int, int]:
