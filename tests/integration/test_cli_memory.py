@@ -167,3 +167,34 @@ def test_another_embedder_without_downtime(chat: Cli, tmp_path: Path) -> None:
     assert "peanuts" in injected(chat)
     drift = chat.ok("reconcile", "--dry-run", "--json").json
     assert (drift["checked"], drift["missing"], drift["other_embedder"], drift["orphaned"]) == (4, 0, 0, 0)
+
+
+def test_dedupe_shows_first_and_archives_when_told(chat: Cli) -> None:
+    mock = '{ name = "mock" }'
+    legacy = f'embedder = {mock}\nmemory = {{ write = {{ mode = "legacy" }} }}\nextract = {{ extractor = {mock} }}\n'
+    Path("smartmem.toml").write_text(legacy, "utf-8")
+    said = ["I live in Oslo, in a flat", "I live in a flat in Oslo", "I love jazz"]
+    rows = [
+        {
+            "conversation_id": "c9",
+            "user_id": 9,
+            "role": "user",
+            "content": text,
+            "occurred_at": f"2026-02-0{n}T09:00:00Z",
+        }
+        for n, text in enumerate(said, 1)
+    ]
+    Path("more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    chat.ok("import", "more.jsonl")
+    chat.ok("work", "--drain")
+    (group,) = chat.ok("memory", "dedupe", "--user", 9, "--json").json
+    assert (group["content"], len(group["drop"])) == ("user: I live in a flat in Oslo", 1)
+    assert "--apply" in chat.ok("memory", "dedupe", "--user", 9).out
+    assert len(chat.ok("memory", "list", "--user", 9, "--json").json["items"]) == 3
+    chat.ok("memory", "dedupe", "--user", 9, "--apply")
+    kept = chat.ok("memory", "list", "--user", 9, "--json").json["items"]
+    assert sorted(item["content"] for item in kept) == ["user: I live in a flat in Oslo", "user: I love jazz"]
+    assert "0 groups" in chat.ok("memory", "dedupe", "--user", 9).out
+    refused = chat("memory", "dedupe", "--user", 9, "--keep", "oldest")
+    assert refused.status != 0
+    assert "oldest" in refused.err

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from smartmem.db.engine import Database
+from smartmem.db.tables import memory_audit_logs, memory_jobs
 from smartmem.errors import ConfigError, UnknownComponent
 from smartmem.memory import govern
 from smartmem.memory.forget import forget
@@ -48,6 +50,16 @@ def test_what_was_forgotten_is_not_brought_back_by_a_replay(db: Database) -> Non
     assert replay(db, "after", extractor="mock", write_mode="legacy") == 1
     chain.run()
     assert [item.content for item in chain.items(namespace="after")] == ["I love jazz"]
+
+
+def test_nor_after_its_jobs_were_pruned(db: Database) -> None:
+    chain = Chain(db)
+    chain.hear("I live in Leeds.", "I love jazz")
+    leeds, _ = chain.items()
+    forget(db, 1, leeds.id, store=chain.store)
+    db.run(lambda conn: conn.execute(delete(memory_jobs)))
+    assert replay(db, "after", extractor="mock", write_mode="legacy") == 1
+    assert not [row for row in chain.rows(memory_audit_logs) if "Leeds" in f"{row.before}{row.after}"]
 
 
 def test_forgetting_takes_every_copy_of_the_same_words(db: Database) -> None:

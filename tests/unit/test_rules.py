@@ -417,6 +417,20 @@ KEPT = {
 }  # fmt: skip
 
 LEFT = [
+    "Remember, small steps matter in the end.",
+    "It was a night I'll always remember.",
+    "Always glad to lend a hand.",
+    "Talking about it isn't always simple.",
+    "Whenever you need a hand, shout.",
+    "I totally agree with her about art.",
+    "I love how the light falls in autumn.",
+    "That's when I started painting.",
+    "Our team has been amazing this season.",
+    "We got this!",
+    "I went on a hike last Friday.",
+    "我跟她说我喜欢她做的菜。",
+    "我有个朋友乳糖不耐受。",
+    "我喜欢第二个方案。",
     "I'm stuck on question three.",
     "I'm looking at the second paragraph.",
     "My guess is that it's the sauce.",
