@@ -73,15 +73,15 @@ def _forget(
     said = normalise(row["content"])
     jobs = _jobs(conn, user_id, ids, {twin["source_job_id"] for twin in rows}, said)
     sources = {twin["source_message_id"] for twin in rows}
+    kept = _messages(conn, user_id, sources, jobs)
     done = {
         "audit_rows": _empty_audit(conn, ids),
         "decisions": _empty_decisions(conn, user_id, ids, jobs, said),
         "jobs": _empty_jobs(conn, jobs),
         "events": _empty_events(conn, jobs, {twin["source_event_id"] for twin in rows}),
-        "messages_kept": _messages(conn, user_id, sources, jobs),
+        "messages_kept": kept,
     }
     done["items"] = conn.execute(delete(memory_items).where(item.id.in_(ids))).rowcount
-    kept = done["messages_kept"]
     conn.execute(insert(memory_audit_logs), [_audit_row(twin, reason, kept, db.now()) for twin in rows])
     enqueue(conn, [embed_job(user_id, ids, row["trace_id"])])
     return ids, done
