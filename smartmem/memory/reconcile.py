@@ -14,7 +14,7 @@ from smartmem.db.tables import memory_items
 from smartmem.errors import SmartMemError
 from smartmem.frames import Tabular
 from smartmem.jobs.types import Job, Prepared
-from smartmem.memory.sync import PAGE, Row, mark, memory_chunk, select_rows, send
+from smartmem.memory.sync import MADE_BY, PAGE, Row, mark, memory_chunk, select_rows, send
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.types import Chunk, Filter
 from smartmem.types import JobType, MemoryStatus, VectorStatus
@@ -73,7 +73,7 @@ def mend_missing(db: Database, store: VectorStore, embedder: Embedder, rows: Seq
             drift.note("missing", row["id"])
         elif chunk.text != row["content"] or not _same_metadata(chunk, row):
             drift.note("stale", row["id"])
-        elif row["vector_fingerprint"] not in (None, embedder.fingerprint):
+        elif not {row["vector_fingerprint"], chunk.metadata.get(MADE_BY)} <= {None, embedder.fingerprint}:
             drift.note("other_embedder", row["id"])
         elif row["vector_status"] == VectorStatus.SYNCED:
             continue
@@ -178,4 +178,5 @@ def pages_of_active(db: Database, *conditions: ColumnElement[bool]) -> Iterator[
 
 
 def _same_metadata(chunk: Chunk, row: Row) -> bool:
-    return dict(chunk.metadata) == dict(memory_chunk(row).metadata)
+    stored = {name: value for name, value in chunk.metadata.items() if name != MADE_BY}
+    return stored == dict(memory_chunk(row).metadata)

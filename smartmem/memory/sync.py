@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -44,6 +44,7 @@ _COLUMNS = (
 )
 _FILTERABLE = ("user_id", "namespace", "assistant_id", "conversation_id", "run_id", "memory_type", "sensitivity_level")
 PAGE = 500
+MADE_BY = "embedder"  # in a stored chunk's metadata: the fingerprint of what made its vector
 
 Row = Mapping[str, Any]
 
@@ -137,9 +138,10 @@ class EmbedHandler:
 
 
 def send(store: VectorStore, embedder: Embedder, rows: Sequence[Row]) -> None:
-    """Embed and upsert these items; durable when it returns."""
+    """Embed and upsert these items, each with the name of its embedder; durable when it returns."""
     if rows:
-        chunks = [memory_chunk(row) for row in rows]
+        made_by = {MADE_BY: embedder.fingerprint}
+        chunks = [replace(chunk, metadata={**chunk.metadata, **made_by}) for chunk in map(memory_chunk, rows)]
         store.upsert(chunks, embedder.embed_documents([chunk.text for chunk in chunks]))
 
 

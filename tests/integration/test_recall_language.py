@@ -20,3 +20,20 @@ def test_vectors_of_an_unknown_language_do_not_rank(tmp_path: Path) -> None:
         assert found.fallback_reason.startswith("LANGUAGE: the embedder knows en, the query is zh")
         assert max(found.items, key=lambda item: item.parts["relevance"]).content.startswith("我养了一只三花猫")
         assert wb.recall(1, "What is my cat called?").fallback_reason is None
+
+
+def test_vectors_of_another_embedder_are_noticed_and_mended(tmp_path: Path) -> None:
+    with smartmem.open(f"sqlite:///{tmp_path / 'c.db'}", embedder={"name": "mock"}) as wb:
+        for text in ("I live in Leeds.", "I love jazz."):
+            wb.append(user_id=1, conversation_id="c", role="user", content=text)
+        wb.drain()
+        assert isinstance(wb.embedder, MockEmbedder)
+        old, wb.embedder.fingerprint = wb.embedder.fingerprint, "another:of-the-same-size"
+        wb.append(user_id=1, conversation_id="c", role="user", content="I work as a nurse.")
+        wb.drain()  # now the store holds vectors of both
+        found = wb.recall(1, "Where do I live?")
+        assert found.fallback_reason is not None
+        assert found.fallback_reason.startswith(f"OTHER_EMBEDDER: the vector store was filled by {old}")
+        assert wb.reconcile().other_embedder == 2
+        assert wb.recall(1, "Where do I live?").fallback_reason is None
+        assert wb.reconcile().clean

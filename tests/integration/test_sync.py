@@ -43,6 +43,7 @@ def test_items_get_their_vectors_and_the_mark(db: Database) -> None:
     assert stored(chain) == ["I live in Leeds"]
     (chunk,) = chain.store.get([item.id])
     assert dict(chunk.metadata) == {
+        "embedder": chain.embedder.fingerprint,
         "user_id": 1,
         "namespace": "main",
         "conversation_id": "c1",
