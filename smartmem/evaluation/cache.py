@@ -108,6 +108,11 @@ class StageCache:
         """The file of a cross-encoder's scores."""
         return self._model_file("pairs.sqlite")
 
+    @property
+    def tokens_path(self) -> str:
+        """The file of token vectors, for late interaction."""
+        return self._model_file("tokens.sqlite")
+
     def _model_file(self, name: str) -> str:
         """What models answered: beside the stages, or in a folder of this run's own if nothing may be read."""
         return str((Path(self._fresh.name) if self._fresh else self.folder) / name)

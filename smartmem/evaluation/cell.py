@@ -114,7 +114,7 @@ class Cell:
 
     def retriever(self, embedder: Embedder | None) -> Retriever:
         """A fresh retriever with nothing indexed."""
-        injected: dict[str, Any] = {"sequences": self._sequences}
+        injected: dict[str, Any] = {"sequences": self._sequences, "token_cache": self.cache.tokens_path}
         if embedder is not None:
             injected |= {"embedder": embedder, "store": create("store", self.arm.store or "memory", dim=embedder.dim)}
         made: Retriever = create("retriever", self.arm.retriever, **injected)
@@ -124,7 +124,9 @@ class Cell:
     def index_key(self) -> bytes:
         """Of the index: every chunk as it is indexed, the retriever with its options, the model, the code."""
         fingerprint = self.bare_embedder.fingerprint if self.bare_embedder is not None else ""
-        code = code_hash("rag/retrieve", "rag/store", "rag/rows.py", "rag/dialogue.py", "rag/models.toml")
+        code = code_hash(
+            "rag/retrieve", "rag/store", "rag/rows.py", "rag/dialogue.py", "rag/models.toml", "rag/onnx.py"
+        )
         return key_of("index", self._chunks_key, self.arm.retriever, self.arm.store, fingerprint, code)
 
     @functools.cached_property

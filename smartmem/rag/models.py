@@ -57,7 +57,7 @@ class WheelEntry(_Part):
 class ModelEntry(_Part):
     """One table of models.toml."""
 
-    task: Literal["embedder", "reranker"]
+    task: Literal["embedder", "reranker", "late-interaction"]
     about: str = ""
     path: str | None = None
     hub: str | None = None

@@ -66,7 +66,8 @@ class Pipeline:
     def from_spec(cls, spec: Mapping[str, Any], **injected: Any) -> Self:
         """Make a pipeline from names and options; `preset` fills in what is not named.
 
-        `injected` (embedder=, store=) are live objects that take the place of a specification's.
+        `injected` (embedder=, store=) are live objects that take the place of a specification's; token_cache= names
+        the file in which late interaction keeps its vectors.
         Raises `ConfigError` for unknown keys, `UnknownComponent` for unknown names.
         """
         unknown = sorted(set(spec) - set(_KEYS))
@@ -80,7 +81,8 @@ class Pipeline:
         store: VectorStore | None = injected.get("store")
         if store is None and embedder is not None:
             store = create("store", wanted.get("store", "memory"), dim=embedder.dim)
-        parts = {"embedder": embedder, "store": store, "sequences": sequences}
+        tokens = injected.get("token_cache")
+        parts = {"embedder": embedder, "store": store, "sequences": sequences, "token_cache": tokens}
         parts = {name: part for name, part in parts.items() if part is not None}
         default = "bm25" if embedder is None else "dense"
         numbers = {key: wanted[key] for key in ("k", "candidates", "threshold") if key in wanted}

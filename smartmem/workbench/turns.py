@@ -27,9 +27,9 @@ class TurnSearch:
     def search(self, user_id: int, query: str, k: int, spec: Mapping[str, Any], *, trace: bool) -> Retrieval:
         """The best `k` turns by a pipeline specification; with `trace`, what each stage did.
 
-        Where a package or model of the pipeline is missing, it goes on without the reranker, else by words alone, and
-        `fallback_reason` says so; who asks for a trace wants to see this pipeline and gets `MissingExtra` or
-        `MissingModel`. Raises `ScopeError` without a user.
+        Where a package or model of the pipeline is missing, it goes on without the reranker, then without late
+        interaction, else by words alone, and `fallback_reason` says so; who asks for a trace wants to see this pipeline
+        and gets `MissingExtra` or `MissingModel`. Raises `ScopeError` without a user.
         """
         if not is_user(user_id):
             raise ScopeError(
@@ -55,8 +55,13 @@ class TurnSearch:
     def _usable(self, spec: Mapping[str, Any]) -> tuple[Pipeline, str | None]:
         """The pipeline, or the most of it that can be made here and the reason."""
         lesser = {part: value for part, value in spec.items() if part != "reranker"}
+        least = {**lesser, "retriever": _without_late(lesser["retriever"])} if "retriever" in lesser else lesser
         reason = None
-        for attempt, what in ((spec, "not reranked"), (lesser, "searched by words only")):
+        for attempt, what in (
+            (spec, "not reranked"),
+            (lesser, "searched without late interaction"),
+            (least, "searched by words only"),
+        ):
             try:
                 return self._pipeline(attempt), reason
             except (MissingExtra, MissingModel) as missing:
@@ -65,7 +70,7 @@ class TurnSearch:
 
     def _pipeline(self, spec: Mapping[str, Any]) -> Pipeline:
         cached = {"embedder": self._cached(spec["embedder"])} if "embedder" in spec else {}
-        return Pipeline.from_spec(spec, **cached)
+        return Pipeline.from_spec(spec, token_cache=str(cache_dir() / "tokens.db"), **cached)
 
     def _cached(self, spec: Any) -> CachedEmbedder:
         """An embedder behind the cache of vectors that all databases of this user of the machine share."""
@@ -73,6 +78,14 @@ class TurnSearch:
         if key not in self._embedders:
             self._embedders[key] = CachedEmbedder(spec, str(cache_dir() / "vectors.db"))
         return self._embedders[key]
+
+
+def _without_late(retriever: Any) -> Any:
+    """A retriever's specification with every late interaction in it replaced by what it scores."""
+    if not isinstance(retriever, Mapping) or "base" not in retriever:
+        return retriever
+    base = _without_late(retriever["base"])
+    return base if retriever["name"] == "late-interaction" else {**retriever, "base": base}
 
 
 def _document(turn: history.Message) -> Document:

@@ -23,9 +23,17 @@ SPECS: dict[str, dict[str, Any]] = {
     "hybrid-minmax": {"name": "hybrid", "method": "minmax", "depth": 60},
     "neighbours": {"name": "neighbours"},
     "mmr": {"name": "mmr", "base": "hybrid"},
+    "late-interaction": {"name": "late-interaction"},
     "preset": {
         "name": "neighbours",
-        "base": {"name": "hybrid", "parts": ["bm25", {"name": "bm25", "window": 2}, {"name": "dense", "context": 1}]},
+        "base": {
+            "name": "late-interaction",
+            "depth": 4,
+            "base": {
+                "name": "hybrid",
+                "parts": ["bm25", {"name": "bm25", "window": 2}, {"name": "dense", "context": 1}],
+            },
+        },
     },
 }
 Maker = Callable[[], Retriever]
@@ -44,7 +52,7 @@ WORDS = [
 
 
 @pytest.fixture(params=sorted(SPECS))
-def make(request: pytest.FixtureRequest) -> Maker:
+def make(request: pytest.FixtureRequest, fetched_models: None) -> Maker:
     def maker() -> Retriever:
         embedder = create("embedder", {"name": "mock", "dim": 32})
         made: Retriever = create(

@@ -3,7 +3,15 @@
 from smartmem.rag.retrieve.bm25 import Bm25Retriever
 from smartmem.rag.retrieve.dense import DenseRetriever
 from smartmem.rag.retrieve.hybrid import HybridRetriever
+from smartmem.rag.retrieve.late import LateInteractionRetriever
 from smartmem.rag.retrieve.mmr import MmrRetriever
 from smartmem.rag.retrieve.neighbours import NeighboursRetriever
 
-__all__ = ["Bm25Retriever", "DenseRetriever", "HybridRetriever", "MmrRetriever", "NeighboursRetriever"]
+__all__ = [
+    "Bm25Retriever",
+    "DenseRetriever",
+    "HybridRetriever",
+    "LateInteractionRetriever",
+    "MmrRetriever",
+    "NeighboursRetriever",
+]

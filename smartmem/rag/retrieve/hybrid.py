@@ -31,13 +31,16 @@ class HybridRetriever:
         depth: int = 200,
         embedder: Embedder | None = None,
         store: VectorStore | None = None,
+        token_cache: str | None = None,
     ) -> None:
         check_method("retriever 'hybrid'", method)
         self._weights = [1.0] * len(parts) if weights is None else list(weights)
         if not parts or len(self._weights) != len(parts):
             raise ConfigError(f"retriever 'hybrid': {len(parts)} parts and {len(self._weights)} weights; name one each")
         self.parts: list[Retriever] = [
-            create("retriever", part, embedder=embedder, store=store) if isinstance(part, str | Mapping) else part
+            create("retriever", part, embedder=embedder, store=store, token_cache=token_cache)
+            if isinstance(part, str | Mapping)
+            else part
             for part in parts
         ]
         self._method: Method = method

@@ -30,13 +30,16 @@ class MmrRetriever:
         depth: int = 50,
         embedder: Embedder | None = None,
         store: VectorStore | None = None,
+        token_cache: str | None = None,
     ) -> None:
         if embedder is None:
             raise ConfigError("retriever 'mmr' needs an embedder: name one in the pipeline's specification")
         if not 0 <= balance <= 1:
             raise ConfigError(f"retriever 'mmr': balance = {balance}; use 0 (variety) to 1 (relevance)")
         self.base: Retriever = (
-            create("retriever", base, embedder=embedder, store=store) if isinstance(base, str | Mapping) else base
+            create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
+            if isinstance(base, str | Mapping)
+            else base
         )
         self._embedder, self._balance, self._depth = embedder, balance, depth
 

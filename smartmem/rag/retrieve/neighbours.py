@@ -29,12 +29,15 @@ class NeighboursRetriever:
         depth: int = 200,
         embedder: Embedder | None = None,
         store: VectorStore | None = None,
+        token_cache: str | None = None,
     ) -> None:
         if weight < 0 or radius < 1:
             raise ConfigError(f"retriever 'neighbours': weight = {weight}, radius = {radius}; needs >= 0 and >= 1")
         self._sequences = Sequences()
         self.base: Retriever = (
-            create("retriever", base, embedder=embedder, store=store) if isinstance(base, str | Mapping) else base
+            create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
+            if isinstance(base, str | Mapping)
+            else base
         )
         self._weight, self._radius, self._depth = weight, radius, depth
 

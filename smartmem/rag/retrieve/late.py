@@ -1,0 +1,111 @@
+"""Every word of the question looks for its best match in every hit: what one vector a text blurs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartmem.errors import ConfigError
+from smartmem.rag.protocols import Embedder, Retriever, VectorStore
+from smartmem.rag.registry import create, register
+from smartmem.rag.retrieve.tokens import TokenVectors, max_sim
+from smartmem.rag.trace import stage
+from smartmem.rag.types import Chunk, Hit, Query, ranked
+from smartmem.text import language
+
+
+@register("retriever", "late-interaction")
+class LateInteractionRetriever:
+    """score = z(base's score) + `weight` x z(MaxSim), over the first `depth` hits of `base`; the rest follow in order.
+
+    Texts are encoded when they are indexed, a question costs one run of the model and `depth` small products: as good
+    an order as a cross-encoder's at a tenth of its time. Token vectors are kept in memory, or in `token_cache`, a
+    file. Base's order is kept for a question in a language that the model does not read (models.toml says which it
+    does); texts in such a language are not encoded, and follow.
+    """
+
+    def __init__(
+        self,
+        base: str | Mapping[str, Any] | Retriever = "hybrid",
+        model: str = "colbert-small-en",
+        weight: float = 2.0,
+        depth: int = 100,
+        threads: int | None = None,
+        token_cache: str | None = None,
+        embedder: Embedder | None = None,
+        store: VectorStore | None = None,
+    ) -> None:
+        if weight < 0 or depth < 1:
+            raise ConfigError(f"retriever 'late-interaction': weight = {weight}, depth = {depth}; needs >= 0 and >= 1")
+        self._tokens = TokenVectors(model, token_cache, threads)
+        self.base: Retriever = (
+            create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
+            if isinstance(base, str | Mapping)
+            else base
+        )
+        self._weight, self._depth = weight, depth
+        self._texts: dict[str, str] = {}
+
+    def index(self, chunks: Sequence[Chunk]) -> None:
+        self.base.index(chunks)
+        self._encode(chunks)
+
+    def restore(self, chunks: Sequence[Chunk]) -> None:
+        self.base.restore(chunks)
+        self._encode(chunks)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        self.base.delete(ids)
+        self._tokens.forget([self._texts.pop(id) for id in ids if id in self._texts])
+
+    def retrieve(self, query: Query, k: int) -> list[Hit]:
+        hits = self.base.retrieve(query, max(k, self._depth))
+        with stage("late interaction") as out:
+            if not self._reads(query.text):
+                out.note = f"the question is {language(query.text)}, the model reads {', '.join(self._languages)}"
+                found = out.hits = hits[: max(k, 0)]
+            else:
+                found = out.hits = self._scored(query.text, hits)[: max(k, 0)]
+        return found
+
+    @property
+    def _languages(self) -> tuple[str, ...]:
+        return self._tokens.languages
+
+    def _reads(self, text: str) -> bool:
+        return not self._languages or language(text) in self._languages
+
+    def _encode(self, chunks: Sequence[Chunk]) -> None:
+        """Encode what can be read; the vectors of a text that a chunk no longer has are dropped."""
+        stale = [
+            self._texts[chunk.id] for chunk in chunks if self._texts.get(chunk.id, chunk.searchable) != chunk.searchable
+        ]
+        self._tokens.forget(stale)
+        read = [chunk for chunk in chunks if self._reads(chunk.searchable)]
+        self._texts.update((chunk.id, chunk.searchable) for chunk in read)
+        self._tokens.prepare([chunk.searchable for chunk in read])
+
+    def _scored(self, question: str, hits: Sequence[Hit]) -> list[Hit]:
+        head = [hit for hit in hits[: self._depth] if hit.chunk.id in self._texts]
+        if not head:
+            return list(hits)
+        vectors = self._tokens.documents([hit.chunk.searchable for hit in head])
+        late = max_sim(self._tokens.query(question), vectors)
+        sums = _standard(np.array([hit.score for hit in head])) + self._weight * _standard(late)
+        made = [
+            hit.with_score(float(total), base=hit.score, late=float(own))
+            for hit, total, own in zip(head, sums, late, strict=True)
+        ]
+        scored = {hit.chunk.id for hit in head}
+        rest = [hit for hit in hits if hit.chunk.id not in scored]
+        low = float(sums.min())
+        return ranked([*made, *(hit.with_score(low - 1e-6 * n, base=hit.score) for n, hit in enumerate(rest, start=1))])
+
+
+def _standard(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    spread = float(scores.std())
+    made: NDArray[np.float64] = (scores - scores.mean()) / spread if spread > 0 else np.zeros(len(scores))
+    return made
