@@ -24,6 +24,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "neighbours": {"name": "neighbours"},
     "mmr": {"name": "mmr", "base": "hybrid"},
     "late-interaction": {"name": "late-interaction"},
+    "dates": {"name": "dates"},
     "preset": {
         "name": "neighbours",
         "base": {
