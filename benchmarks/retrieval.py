@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there too")
     arguments = parser.parse_args()
     quick: bool = arguments.quick
-    for model in ("bge-small-en", "reranker-en"):
+    for model in ("bge-small-en", "colbert-small-en", "reranker-en"):
         fetch(model)
     sizes = [(10_000, 5)] if quick else [(10_000, 5), (100_000, 50), (1_000_000, 500)]
     parts: dict[str, Callable[[], dict[str, Any]]] = {
