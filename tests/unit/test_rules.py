@@ -8,6 +8,7 @@ import pytest
 
 from smartmem.memory.extract import Extraction, create_extractor
 from smartmem.memory.facts import Message
+from smartmem.text import simplified
 
 SAID_AT = dt.datetime(2026, 3, 10, 9, 30, tzinfo=dt.timezone(dt.timedelta(hours=1)))  # a Tuesday
 
@@ -632,3 +633,26 @@ def test_leaves_what_is_not(text: str) -> None:
 def test_known_misses_are_still_missed(text: str) -> None:
     """When a rule learns one of these, move it to the others."""
     assert extract(text).facts == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "kept"),
+    [
+        ("我對花生過敏。", "constraint", "我對花生過敏"),
+        ("我在臺北當護士。", "fact", "我在臺北當護士"),
+        ("我喜歡喝烏龍茶。", "preference", "我喜歡喝烏龍茶"),
+        ("你覺得我該學鋼琴嗎？", None, ""),
+        ("她說「我對花生過敏」。", None, ""),
+    ],
+)
+def test_traditional_characters_are_read_and_kept_as_they_were_said(text: str, kind: str | None, kept: str) -> None:
+    facts = extract(text).facts
+    assert [(fact.memory_type, fact.content) for fact in facts] == ([(kind, kept)] if kind else [])
+    assert all(text[slice(*fact.span)] == fact.content for fact in facts if fact.span)
+
+
+def test_simplified_characters_stand_where_the_traditional_ones_stood() -> None:
+    said = "我對花生過敏，週三在臺北開會 🎂 ＡＢ"
+    assert simplified(said) == "我对花生过敏，周三在台北开会 🎂 ＡＢ"
+    assert len(simplified(said)) == len(said)
+    assert simplified("plain") == "plain"

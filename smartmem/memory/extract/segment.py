@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import regex
 
+from smartmem.text import simplified
+
 _CODE = regex.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+", regex.DOTALL)
 _QUOTED = regex.compile(r"\"[^\"\n]{2,}?\"|“[^”]{2,}?”|「[^」]{2,}?」|『[^』]{2,}?』|(?<!\w)‘[^’]{4,}?’(?!\w)")
 # They open a quotation only where one is expected: after a colon, a space or a bracket, around several words.
@@ -74,9 +76,10 @@ class Sentence:
 
 
 def mask(text: str) -> str:
-    """Blank code, links and quoted speech, and write apostrophes one way; the length stays the same."""
+    """Blank code, links and quoted speech, write apostrophes one way and Chinese in simplified characters; the length
+    stays the same."""
     hidden = _SINGLE.sub(_blank, _QUOTED.sub(_blank, _CODE.sub(_blank, text)))
-    return _APOSTROPHE.sub("'", hidden)
+    return simplified(_APOSTROPHE.sub("'", hidden))
 
 
 def has_quote(text: str) -> bool:
