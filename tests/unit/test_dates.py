@@ -102,7 +102,17 @@ def test_a_question_without_a_time_keeps_the_order() -> None:
     assert dated.retrieve(asked, 9) == base.retrieve(asked, 9)
 
 
+def test_a_stretch_of_dialogue_is_no_question_about_a_time() -> None:
+    dated = create("retriever", {"name": "dates", "base": "bm25"})
+    dated.index(turns())
+    said = "We went camping in June, and it was wonderful. "
+    with tracing() as stages:
+        hits = [dated.retrieve(Query(text=said * times), 9) for times in (1, 8)]
+    assert [any("dated" in hit.reasons for hit in found) for found in hits] == [True, False]
+    assert "longer than a question" in stages[-1].note
+
+
 def test_senseless_options_are_refused() -> None:
-    for options in ({"weight": -1}, {"slack_days": -1}, {"depth": 0}):
+    for options in ({"weight": -1}, {"slack_days": -1}, {"depth": 0}, {"longest": -1}):
         with pytest.raises(ConfigError, match=r"weight = .* slack_days = .* depth = "):
             create("retriever", {"name": "dates", "base": "bm25", **options})

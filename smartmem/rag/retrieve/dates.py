@@ -34,7 +34,8 @@ class DatesRetriever:
     dateparser reads the times of the question (English, some Chinese; what it misses changes nothing), relative to
     `Query.at` or, without it, to the newest hit. A turn fits from the first day meant until `slack_days` after the
     last: people tell of what happened afterwards. A turn's day is metadata `occurred_at`, else `date`; a turn without
-    one is left as it is. A question that names no time keeps base's order and costs half a millisecond.
+    one is left as it is. A question that names no time keeps base's order and costs half a millisecond. What is longer
+    than `longest` bytes of UTF-8 (66 Chinese characters) is a stretch of dialogue, whose "today" asks for nothing.
     """
 
     def __init__(
@@ -43,14 +44,15 @@ class DatesRetriever:
         weight: float = 1.0,
         slack_days: int = 14,
         depth: int = 200,
+        longest: int = 200,
         embedder: Embedder | None = None,
         store: VectorStore | None = None,
         token_cache: str | None = None,
     ) -> None:
-        if weight < 0 or slack_days < 0 or depth < 1:
+        if weight < 0 or slack_days < 0 or depth < 1 or longest < 0:
             raise ConfigError(
-                f"retriever 'dates': weight = {weight}, slack_days = {slack_days}, depth = {depth}; "
-                "needs >= 0, >= 0 and >= 1"
+                f"retriever 'dates': weight = {weight}, slack_days = {slack_days}, depth = {depth}, longest = {longest}; "
+                "depth needs 1 or more, the others 0 or more"
             )
         self.base: Retriever = (
             create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
@@ -58,6 +60,7 @@ class DatesRetriever:
             else base
         )
         self._weight, self._slack, self._depth = weight, dt.timedelta(days=slack_days), depth
+        self._longest = longest
 
     def index(self, chunks: Sequence[Chunk]) -> None:
         self.base.index(chunks)
@@ -74,8 +77,10 @@ class DatesRetriever:
             days = [day_of(hit.chunk) for hit in hits]
             known = [day for day in days if day is not None]
             asked = query.at.date() if query.at is not None else max(known, default=None)
-            spans = spans_of(query.text, asked) if asked is not None else []
-            out.note = ", ".join(f"{first} … {last}" for first, last in spans) or "the question names no time"
+            read = asked is not None and len(query.text.encode("utf-8", "replace")) <= self._longest
+            spans = spans_of(query.text, asked) if asked is not None and read else []
+            none = "the question names no time" if read else "no dates, or longer than a question"
+            out.note = ", ".join(f"{first} … {last}" for first, last in spans) or none
             if spans:
                 gain = self._weight * float(np.std([hit.score for hit in hits[:_SCALE]]))
                 fits = [day is not None and any(a <= day <= b + self._slack for a, b in spans) for day in days]

@@ -84,6 +84,8 @@ class LateInteractionRetriever:
             self._texts[chunk.id] for chunk in chunks if self._texts.get(chunk.id, chunk.searchable) != chunk.searchable
         ]
         self._tokens.forget(stale)
+        for chunk in chunks:
+            self._texts.pop(chunk.id, None)
         read = [chunk for chunk in chunks if self._reads(chunk.searchable)]
         self._texts.update((chunk.id, chunk.searchable) for chunk in read)
         self._tokens.prepare([chunk.searchable for chunk in read])
