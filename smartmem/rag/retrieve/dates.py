@@ -51,8 +51,8 @@ class DatesRetriever:
     ) -> None:
         if weight < 0 or slack_days < 0 or depth < 1 or longest < 0:
             raise ConfigError(
-                f"retriever 'dates': weight = {weight}, slack_days = {slack_days}, depth = {depth}, longest = {longest}; "
-                "depth needs 1 or more, the others 0 or more"
+                f"retriever 'dates': weight = {weight}, slack_days = {slack_days}, depth = {depth}, "
+                f"longest = {longest}; depth needs 1 or more, the others 0 or more"
             )
         self.base: Retriever = (
             create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
