@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 from smartmem.errors import ConfigError, EvaluationError, MissingExtra
@@ -93,14 +94,23 @@ def _joblib(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
             done += 1
     except BrokenProcessPool:
         # All of the pool's work is lost with one process, and it does not say whose that was. So the groups that are
-        # left go on one at a time, from what the cache holds: the one that dies again is known, the others end.
+        # left go on one at a time, from what the cache holds, each with a second try: one that was never begun has died
+        # of nothing yet. Whichever dies twice alone is known, the others end.
         log.warning("a worker process died; %s group(s) of arms go on one at a time", len(groups) - done)
         for group in groups[done:]:
-            try:
-                (result,) = joblib.Parallel(n_jobs=2)([run(values, group, resume)])  # 1 would be this process
-                yield result
-            except BrokenProcessPool as error:
-                yield _lost(suite, group, EvaluationError(_DIED.format(" ".join(str(error).split())[-80:])))
+            yield _alone(suite, group, partial(joblib.Parallel(n_jobs=2), [run(values, group, resume)]))
+
+
+def _alone(suite: Suite, group: Group, attempt: Callable[[], Any]) -> Any:
+    """The result of one group in a process of its own (two jobs: one would be this process), at the second try too."""
+    for last in (False, True):
+        try:
+            (result,) = attempt()
+            return result
+        except BrokenProcessPool as error:
+            if last:
+                return _lost(suite, group, EvaluationError(_DIED.format(" ".join(str(error).split())[-80:])))
+    raise AssertionError("unreachable: the second try returns")
 
 
 def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:

@@ -299,6 +299,8 @@ def stopped(*given, **named):
         os.kill(os.getpid(), signal.SIGINT)
     return done
 history.append_messages = stopped
+# A test run in a shell's background has SIGINT ignored, and so have its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
     command = [sys.executable, "-c", stopping, "import", "chat.jsonl"]
