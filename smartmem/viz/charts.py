@@ -226,7 +226,7 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
 
 def _crowded(row: Row, points: Sequence[Row]) -> bool:
     """Whether a point to the right stands where the name of this one would be written."""
-    near = [other for other in points if row["ms"] < other["ms"] < 3 * row["ms"]]
+    near = [other for other in points if row["ms"] < other["ms"] < 4 * row["ms"]]
     high = row["hi"] or row["score"]
     return any((o["lo"] or o["score"]) <= high and row["score"] <= (o["hi"] or o["score"]) for o in near)
 
