@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from smartmem.errors import ConfigError, DataError, Unmeasurable
 from smartmem.evaluation.executors import _gather, groups_of, run_group
@@ -319,6 +320,7 @@ def test_a_process_that_is_killed_ends_its_own_arm_only(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     monkeypatch.setenv("SMARTMEM_COMPONENTS", "dying_part")
+    get_reusable_executor().shutdown(wait=True)  # processes that an earlier test left know nothing of this component
     marker = str(tmp_path / "marker")
     arms = [
         {"name": "bm25", "retriever": "bm25"},
