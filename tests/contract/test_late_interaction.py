@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from smartmem.errors import ConfigError
+from smartmem.rag.pipeline import Pipeline
 from smartmem.rag.registry import create
 from smartmem.rag.retrieve.tokens import TokenVectors, max_sim
 from smartmem.rag.trace import tracing
-from smartmem.rag.types import Chunk, Query
+from smartmem.rag.types import Chunk, Document, Query
 
 pytestmark = pytest.mark.usefixtures("fetched_models")
 MODEL = "colbert-small-en"
@@ -67,6 +69,20 @@ def test_a_file_of_vectors_is_read_by_the_next_and_forgets_what_was_deleted(tmp_
     retriever.index([chunk(3, "I play the cello now.")])
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM tokens").fetchone() == (3,)
+
+
+def test_a_search_of_turns_opens_the_file_once(tmp_path: Path) -> None:
+    spec = {"chunker": "turn", "retriever": {"name": "late-interaction", "base": "bm25"}}
+    path = str(tmp_path / "tokens.sqlite")
+
+    def opened() -> int:
+        made = Pipeline.from_spec(spec, token_cache=path)
+        made.ingest([Document(id="t", text=TEXTS[0])])
+        assert made.retrieve("Where is the sister?").hits
+        made.close()
+        return sum(os.path.realpath(f"/proc/self/fd/{fd}").startswith(path) for fd in os.listdir("/proc/self/fd"))
+
+    assert opened() == opened() == opened() > 0
 
 
 def test_words_that_only_mean_the_same_come_first() -> None:

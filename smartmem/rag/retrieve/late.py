@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from smartmem.errors import ConfigError
 from smartmem.rag.protocols import Embedder, Retriever, VectorStore
 from smartmem.rag.registry import create, register
-from smartmem.rag.retrieve.tokens import TokenVectors, max_sim
+from smartmem.rag.retrieve.tokens import max_sim, token_vectors
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query, ranked
 from smartmem.text import language
@@ -40,7 +40,7 @@ class LateInteractionRetriever:
     ) -> None:
         if weight < 0 or depth < 1:
             raise ConfigError(f"retriever 'late-interaction': weight = {weight}, depth = {depth}; needs >= 0 and >= 1")
-        self._tokens = TokenVectors(model, token_cache, threads)
+        self._tokens = token_vectors(model, token_cache, threads)
         self.base: Retriever = (
             create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
             if isinstance(base, str | Mapping)

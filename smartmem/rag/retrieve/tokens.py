@@ -119,6 +119,17 @@ class TokenVectors:
         return hashlib.sha256(f"{self.fingerprint}\0{text}".encode("utf-8", "surrogatepass")).digest()
 
 
+def token_vectors(model: str, path: str | None, threads: int | None) -> TokenVectors:
+    """Vectors in memory for each who asks; those of one file are shared in a process: a search of turns makes a
+    pipeline each time, and would open the file each time too."""
+    return TokenVectors(model, path, threads) if path is None else _of_file(model, path, threads)
+
+
+@functools.lru_cache(maxsize=4)
+def _of_file(model: str, path: str, threads: int | None) -> TokenVectors:
+    return TokenVectors(model, path, threads)
+
+
 def max_sim(query: Vectors, documents: Sequence[Tokens]) -> NDArray[np.float64]:
     """The mean over the question's tokens of the greatest dot product with a token of the document, one for each
     document: ColBERT's MaxSim (Khattab and Zaharia, SIGIR 2020) over the number of question tokens; about 0 … 1."""
