@@ -5,15 +5,14 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import regex
 
 from smartmem.errors import ConfigError
-from smartmem.rag.protocols import Embedder, Retriever, VectorStore
-from smartmem.rag.registry import create, register
+from smartmem.rag.protocols import Embedder, VectorStore
+from smartmem.rag.registry import register
+from smartmem.rag.retrieve.around import Around, Inner, inner
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query, ranked
 from smartmem.text import language
@@ -28,7 +27,7 @@ _SCALE = 100  # the spread of a query's scores is that of so many hits
 
 
 @register("retriever", "dates")
-class DatesRetriever:
+class DatesRetriever(Around):
     """Base's score + `weight` x the standard deviation of its first 100, for turns whose date fits the question's.
 
     dateparser reads the times of the question (English, some Chinese; what it misses changes nothing), relative to
@@ -40,7 +39,7 @@ class DatesRetriever:
 
     def __init__(
         self,
-        base: str | Mapping[str, Any] | Retriever = "hybrid",
+        base: Inner = "hybrid",
         weight: float = 1.0,
         slack_days: int = 14,
         depth: int = 200,
@@ -54,22 +53,9 @@ class DatesRetriever:
                 f"retriever 'dates': weight = {weight}, slack_days = {slack_days}, depth = {depth}, "
                 f"longest = {longest}; depth needs 1 or more, the others 0 or more"
             )
-        self.base: Retriever = (
-            create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
-            if isinstance(base, str | Mapping)
-            else base
-        )
+        self.base = inner(base, embedder, store, token_cache)
         self._weight, self._slack, self._depth = weight, dt.timedelta(days=slack_days), depth
         self._longest = longest
-
-    def index(self, chunks: Sequence[Chunk]) -> None:
-        self.base.index(chunks)
-
-    def restore(self, chunks: Sequence[Chunk]) -> None:
-        self.base.restore(chunks)
-
-    def delete(self, ids: Sequence[str]) -> None:
-        self.base.delete(ids)
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
         hits = self.base.retrieve(query, max(k, self._depth))

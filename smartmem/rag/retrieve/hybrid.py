@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from smartmem.errors import ConfigError
 from smartmem.rag.protocols import Embedder, Retriever, VectorStore
-from smartmem.rag.registry import create, register
+from smartmem.rag.registry import register
+from smartmem.rag.retrieve.around import Inner, inner
 from smartmem.rag.retrieve.fuse import Method, check_method, fuse
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query
@@ -25,7 +25,7 @@ class HybridRetriever:
 
     def __init__(
         self,
-        parts: Sequence[str | Mapping[str, Any] | Retriever] = _PARTS,
+        parts: Sequence[Inner] = _PARTS,
         weights: Sequence[float] | None = None,
         method: Method = "zscore",
         depth: int = 200,
@@ -37,12 +37,7 @@ class HybridRetriever:
         self._weights = [1.0] * len(parts) if weights is None else list(weights)
         if not parts or len(self._weights) != len(parts):
             raise ConfigError(f"retriever 'hybrid': {len(parts)} parts and {len(self._weights)} weights; name one each")
-        self.parts: list[Retriever] = [
-            create("retriever", part, embedder=embedder, store=store, token_cache=token_cache)
-            if isinstance(part, str | Mapping)
-            else part
-            for part in parts
-        ]
+        self.parts = [inner(part, embedder, store, token_cache) for part in parts]
         self._method: Method = method
         self._depth = depth
 

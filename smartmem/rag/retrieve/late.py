@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smartmem.errors import ConfigError
-from smartmem.rag.protocols import Embedder, Retriever, VectorStore
-from smartmem.rag.registry import create, register
+from smartmem.rag.protocols import Embedder, VectorStore
+from smartmem.rag.registry import register
+from smartmem.rag.retrieve.around import Around, Inner, inner
 from smartmem.rag.retrieve.tokens import max_sim, token_vectors
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query, ranked
@@ -18,7 +18,7 @@ from smartmem.text import language
 
 
 @register("retriever", "late-interaction")
-class LateInteractionRetriever:
+class LateInteractionRetriever(Around):
     """score = z(base's score) + `weight` x z(MaxSim), over the first `depth` hits of `base`; the rest follow in order.
 
     Texts are encoded when they are indexed, a question costs one run of the model and `depth` small products: as good
@@ -29,7 +29,7 @@ class LateInteractionRetriever:
 
     def __init__(
         self,
-        base: str | Mapping[str, Any] | Retriever = "hybrid",
+        base: Inner = "hybrid",
         model: str = "colbert-small-en",
         weight: float = 2.0,
         depth: int = 100,
@@ -41,24 +41,20 @@ class LateInteractionRetriever:
         if weight < 0 or depth < 1:
             raise ConfigError(f"retriever 'late-interaction': weight = {weight}, depth = {depth}; needs >= 0 and >= 1")
         self._tokens = token_vectors(model, token_cache, threads)
-        self.base: Retriever = (
-            create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
-            if isinstance(base, str | Mapping)
-            else base
-        )
+        self.base = inner(base, embedder, store, token_cache)
         self._weight, self._depth = weight, depth
         self._texts: dict[str, str] = {}
 
     def index(self, chunks: Sequence[Chunk]) -> None:
-        self.base.index(chunks)
+        super().index(chunks)
         self._encode(chunks)
 
     def restore(self, chunks: Sequence[Chunk]) -> None:
-        self.base.restore(chunks)
+        super().restore(chunks)
         self._encode(chunks)
 
     def delete(self, ids: Sequence[str]) -> None:
-        self.base.delete(ids)
+        super().delete(ids)
         self._tokens.forget([self._texts.pop(id) for id in ids if id in self._texts])
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:

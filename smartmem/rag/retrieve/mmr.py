@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from smartmem.errors import ConfigError
-from smartmem.rag.protocols import Embedder, Retriever, VectorStore
-from smartmem.rag.registry import create, register
+from smartmem.rag.protocols import Embedder, VectorStore
+from smartmem.rag.registry import register
+from smartmem.rag.retrieve.around import Around, Inner, inner
 from smartmem.rag.trace import stage
-from smartmem.rag.types import Chunk, Hit, Query
+from smartmem.rag.types import Hit, Query
 
 
 @register("retriever", "mmr")
-class MmrRetriever:
+class MmrRetriever(Around):
     """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) over the first `depth` hits of `base`.
 
     Picks, one after another, the hit with the largest `balance` x relevance - (1 - balance) x greatest cosine to what
@@ -25,7 +25,7 @@ class MmrRetriever:
 
     def __init__(
         self,
-        base: str | Mapping[str, Any] | Retriever = "dense",
+        base: Inner = "dense",
         balance: float = 0.7,
         depth: int = 50,
         embedder: Embedder | None = None,
@@ -36,21 +36,8 @@ class MmrRetriever:
             raise ConfigError("retriever 'mmr' needs an embedder: name one in the pipeline's specification")
         if not 0 <= balance <= 1:
             raise ConfigError(f"retriever 'mmr': balance = {balance}; use 0 (variety) to 1 (relevance)")
-        self.base: Retriever = (
-            create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
-            if isinstance(base, str | Mapping)
-            else base
-        )
+        self.base = inner(base, embedder, store, token_cache)
         self._embedder, self._balance, self._depth = embedder, balance, depth
-
-    def index(self, chunks: Sequence[Chunk]) -> None:
-        self.base.index(chunks)
-
-    def restore(self, chunks: Sequence[Chunk]) -> None:
-        self.base.restore(chunks)
-
-    def delete(self, ids: Sequence[str]) -> None:
-        self.base.delete(ids)
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
         hits = self.base.retrieve(query, max(k, self._depth))

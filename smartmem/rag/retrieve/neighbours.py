@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from smartmem.errors import ConfigError
 from smartmem.rag.dialogue import Sequences
-from smartmem.rag.protocols import Embedder, Retriever, VectorStore
-from smartmem.rag.registry import create, register
+from smartmem.rag.protocols import Embedder, VectorStore
+from smartmem.rag.registry import register
+from smartmem.rag.retrieve.around import Around, Inner, inner
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query, ranked
 
 
 @register("retriever", "neighbours")
-class NeighboursRetriever:
+class NeighboursRetriever(Around):
     """score = own + `weight` x (sum of the scores of the turns up to `radius` away in the same session).
 
     Scores are those of `base`, scaled to 0 … 1 over its first `depth` hits; a turn that base did not find has 0 of its
@@ -23,7 +23,7 @@ class NeighboursRetriever:
 
     def __init__(
         self,
-        base: str | Mapping[str, Any] | Retriever = "hybrid",
+        base: Inner = "hybrid",
         weight: float = 0.2,
         radius: int = 1,
         depth: int = 200,
@@ -34,23 +34,19 @@ class NeighboursRetriever:
         if weight < 0 or radius < 1:
             raise ConfigError(f"retriever 'neighbours': weight = {weight}, radius = {radius}; needs >= 0 and >= 1")
         self._sequences = Sequences()
-        self.base: Retriever = (
-            create("retriever", base, embedder=embedder, store=store, token_cache=token_cache)
-            if isinstance(base, str | Mapping)
-            else base
-        )
+        self.base = inner(base, embedder, store, token_cache)
         self._weight, self._radius, self._depth = weight, radius, depth
 
     def index(self, chunks: Sequence[Chunk]) -> None:
-        self.base.index(chunks)
+        super().index(chunks)
         self._sequences.add(chunks)
 
     def restore(self, chunks: Sequence[Chunk]) -> None:
-        self.base.restore(chunks)
+        super().restore(chunks)
         self._sequences.add(chunks)
 
     def delete(self, ids: Sequence[str]) -> None:
-        self.base.delete(ids)
+        super().delete(ids)
         self._sequences.remove(ids)
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
