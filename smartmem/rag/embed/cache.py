@@ -10,15 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from smartmem.rag.cachefile import open_cache
+from smartmem.rag.cachefile import CacheFile
 from smartmem.rag.embed.vectors import empty
 from smartmem.rag.protocols import Embedder, Vectors
 from smartmem.rag.registry import create, register
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID
-"""
-_LOOKUP = 500  # SQLite's oldest limit on variables is 999
 
 
 @register("embedder", "cached")
@@ -34,7 +29,7 @@ class CachedEmbedder:
         self._keep = queries
         self._lock = threading.Lock()
         self.hits = self.misses = 0
-        self._db = open_cache(path, _SCHEMA, "vector cache")
+        self._file = CacheFile(path, "vectors", "vector", "BLOB", "vector cache")
 
     @property
     def dim(self) -> int:
@@ -69,22 +64,19 @@ class CachedEmbedder:
 
     def close(self) -> None:
         """Close the file; the wrapper cannot be used afterwards."""
-        self._db.close()
+        self._file.close()
 
     def _through(self, kind: str, texts: Sequence[str], embed: Callable[[Sequence[str]], Vectors]) -> Vectors:
         if not texts:
             return empty(self.dim)
         keys = [self._key(kind, text) for text in texts]
-        known = self._load(keys)
+        blobs = self._file.load(keys)
+        known = {key: np.frombuffer(blob, dtype="<f4").astype(np.float32) for key, blob in blobs.items()}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if missing:
             rows = embed(list(missing.values()))
             fresh = dict(zip(missing, rows, strict=True))
-            with self._lock, self._db:
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO vectors VALUES (?, ?)",
-                    [(key, row.astype("<f4").tobytes()) for key, row in fresh.items()],
-                )
+            self._file.keep([(key, row.astype("<f4").tobytes()) for key, row in fresh.items()])
             known.update(fresh)
         self.hits += len(keys) - len(missing)
         self.misses += len(missing)
@@ -94,14 +86,3 @@ class CachedEmbedder:
         digest = hashlib.sha256(f"{self._inner.fingerprint}\0{kind}\0".encode())
         digest.update(text.encode("utf-8", "replace"))
         return digest.digest()
-
-    def _load(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
-        found: dict[bytes, Vectors] = {}
-        unique = list(dict.fromkeys(keys))
-        for i in range(0, len(unique), _LOOKUP):
-            part = unique[i : i + _LOOKUP]
-            marks = ",".join("?" * len(part))
-            with self._lock:
-                rows = self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part).fetchall()  # noqa: S608 - only marks
-            found.update({key: np.frombuffer(blob, dtype="<f4").astype(np.float32) for key, blob in rows})
-        return found

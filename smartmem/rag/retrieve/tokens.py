@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smartmem.errors import ConfigError
-from smartmem.rag.cachefile import open_cache
+from smartmem.rag.cachefile import CacheFile
 from smartmem.rag.models import resolve
 from smartmem.rag.onnx import Encoder
 from smartmem.rag.protocols import Vectors
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, vectors BLOB NOT NULL) WITHOUT ROWID"
-_LOOKUP = 500  # SQLite's oldest limit on variables is 999
 _BATCH = 256  # texts encoded between two commits, so that a killed run loses little
 Tokens = NDArray[np.int8]
 
@@ -44,7 +41,7 @@ class TokenVectors:
         self.fingerprint = f"late:{model}:{files.version}:{entry.max_length}:{'|'.join(self._prefixes)}"
         self._lock = threading.Lock()
         self._kept: dict[bytes, Tokens] = {}
-        self._db = open_cache(path, _SCHEMA, "token cache") if path is not None else None
+        self._file = CacheFile(path, "tokens", "vectors", "BLOB", "token cache") if path is not None else None
 
     def query(self, text: str) -> Vectors:
         """(tokens, dim) of a question, float32."""
@@ -70,50 +67,34 @@ class TokenVectors:
     def forget(self, texts: Iterable[str]) -> None:
         """Drop what memory and file hold of these texts. Another chunk of the same words is encoded again."""
         keys = [self._key(text) for text in texts]
+        if self._file is not None:
+            self._file.drop(keys)
         with self._lock:
             for key in keys:
                 self._kept.pop(key, None)
-            if self._db is not None:
-                with self._db:
-                    self._db.executemany("DELETE FROM tokens WHERE key = ?", [(key,) for key in keys])
 
     def _encoded(self, texts: Mapping[bytes, str]) -> dict[bytes, Tokens]:
         """Encode these texts and keep what comes of them, both by key."""
         states = self._encoder.hidden_many([self._prefixes[1] + text for text in texts.values()])
         fresh = {key: _int8(_unit(hidden)) for key, hidden in zip(texts, states, strict=True)}
-        with self._lock:
-            if self._db is None:
+        if self._file is not None:
+            self._file.keep((key, _packed(one)) for key, one in fresh.items())
+        else:
+            with self._lock:
                 self._kept.update(fresh)
-            else:
-                with self._db:
-                    rows = [(key, len(one).to_bytes(4, "little") + one.tobytes()) for key, one in fresh.items()]
-                    self._db.executemany("INSERT OR IGNORE INTO tokens VALUES (?, ?)", rows)
         return fresh
 
     def _known(self, keys: Sequence[bytes]) -> set[bytes]:
-        if self._db is None:
-            with self._lock:
-                return self._kept.keys() & set(keys)
-        return {key for (key,) in self._select("key", keys)}
+        if self._file is not None:
+            return self._file.known(keys)
+        with self._lock:
+            return self._kept.keys() & set(keys)
 
     def _load(self, keys: Sequence[bytes]) -> dict[bytes, Tokens]:
-        if self._db is None:
-            with self._lock:
-                return {key: self._kept[key] for key in keys if key in self._kept}
-        found: dict[bytes, Tokens] = {}
-        for key, blob in self._select("key, vectors", list(dict.fromkeys(keys))):
-            count = int.from_bytes(blob[:4], "little")
-            found[key] = np.frombuffer(blob, dtype=np.int8, offset=4).reshape(count, -1)
-        return found
-
-    def _select(self, columns: str, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-        assert self._db is not None  # noqa: S101 - both callers asked; this tells the type checker
-        for i in range(0, len(keys), _LOOKUP):
-            part = keys[i : i + _LOOKUP]
-            marks = ",".join("?" * len(part))
-            with self._lock:
-                rows = self._db.execute(f"SELECT {columns} FROM tokens WHERE key IN ({marks})", part).fetchall()  # noqa: S608 - only marks
-            yield from rows
+        if self._file is not None:
+            return {key: _unpacked(blob) for key, blob in self._file.load(keys).items()}
+        with self._lock:
+            return {key: self._kept[key] for key in keys if key in self._kept}
 
     def _key(self, text: str) -> bytes:
         return hashlib.sha256(f"{self.fingerprint}\0{text}".encode("utf-8", "surrogatepass")).digest()
@@ -150,6 +131,15 @@ def _scale(dim: int) -> float:
 def _int8(vectors: Vectors) -> Tokens:
     made: Tokens = np.clip(np.rint(vectors * _scale(vectors.shape[1])), -127, 127).astype(np.int8)
     return made
+
+
+def _packed(vectors: Tokens) -> bytes:
+    """How many tokens (4 bytes, little-endian), then their vectors."""
+    return len(vectors).to_bytes(4, "little") + vectors.tobytes()
+
+
+def _unpacked(blob: bytes) -> Tokens:
+    return np.frombuffer(blob, dtype=np.int8, offset=4).reshape(int.from_bytes(blob[:4], "little"), -1)
 
 
 def _unit(hidden: Vectors) -> Vectors:
