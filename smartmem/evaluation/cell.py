@@ -125,7 +125,13 @@ class Cell:
         """Of the index: every chunk as it is indexed, the retriever with its options, the model, the code."""
         fingerprint = self.bare_embedder.fingerprint if self.bare_embedder is not None else ""
         code = code_hash(
-            "rag/retrieve", "rag/store", "rag/rows.py", "rag/dialogue.py", "rag/models.toml", "rag/onnx.py"
+            "rag/retrieve",
+            "rag/store",
+            "rag/rows.py",
+            "rag/scores.py",
+            "rag/dialogue.py",
+            "rag/models.toml",
+            "rag/onnx.py",
         )
         return key_of("index", self._chunks_key, self.arm.retriever, self.arm.store, fingerprint, code)
 
@@ -151,7 +157,9 @@ class Cell:
         # A reranker that reads neighbouring turns depends on all of them, not on the hits alone.
         around = self._chunks_key if "sequences" in inspect.signature(kind).parameters else ""
         model = reranker_fingerprint(self.arm.reranker)
-        return key_of(self.arm.reranker, model, source, around, code_hash("rag/models.toml", "rag/onnx.py")).hex()
+        return key_of(
+            self.arm.reranker, model, source, around, code_hash("rag/models.toml", "rag/onnx.py", "rag/scores.py")
+        ).hex()
 
     def query_of(self, query: EvalQuery) -> Query:
         """What the retriever is asked, restricted to the query's conversation where the protocol says so."""

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smartmem.errors import ChecksumMismatch, ConfigError, MissingExtra, MissingModel, ModelError, TransientModelError
 from smartmem.telemetry import log
+from smartmem.text import language
 
 BUILTIN = Path(__file__).with_name("models.toml")
 FETCH_SECONDS = 900.0
@@ -148,6 +149,17 @@ def resolve(name: str) -> ModelFiles:
     for role, file in files.items():
         _check(file, entry.files[role].sha256)
     return ModelFiles(name=name, folder=folder, version=_version(entry), entry=entry, files=files)
+
+
+def unread(languages: Sequence[str], text: str) -> str:
+    """Why a model of these `languages` (none: of any) should keep out of `text`; empty if it reads it. To another
+    language all its answers look alike."""
+    asked = language(text)
+    return (
+        f"the question is {asked}, the model reads {', '.join(languages)}"
+        if languages and asked not in languages
+        else ""
+    )
 
 
 def fetch(name: str) -> ModelFiles:

@@ -8,6 +8,7 @@ down to .991) beside other neighbours, so that no cache and no resumed run would
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from smartmem.errors import MissingExtra, ModelError
-from smartmem.rag.models import ModelFiles
+from smartmem.rag.models import ModelFiles, resolve
 from smartmem.rag.protocols import Vectors
 
 
@@ -91,6 +92,22 @@ class Encoder:
         except Exception as error:  # ONNX Runtime raises bare C++ errors
             raise ModelError(f"ONNX Runtime failed on a text of {len(encoded.ids)} tokens: {error}") from error
         return result
+
+
+def loaded(files: ModelFiles, *, max_length: int, threads: int | None = None, marks: Sequence[str] = ()) -> Encoder:
+    """An encoder that all of a process share: a search of chat turns makes a pipeline, and would load it, each time.
+
+    Where the model lies and its version are part of the key, so that other files of that name are loaded anew.
+    """
+    wanted = tuple(mark for mark in marks if mark)
+    return _loaded(files.name, str(files.folder), files.version, max_length, threads, wanted)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(
+    name: str, _folder: str, _version: str, max_length: int, threads: int | None, marks: tuple[str, ...]
+) -> Encoder:
+    return Encoder(resolve(name), max_length=max_length, threads=threads, marks=marks)
 
 
 def _cores() -> int:

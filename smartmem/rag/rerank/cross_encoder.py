@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from smartmem.errors import ConfigError
 from smartmem.rag.dialogue import Sequences
-from smartmem.rag.models import resolve
-from smartmem.rag.onnx import Encoder
+from smartmem.rag.models import resolve, unread
+from smartmem.rag.onnx import Encoder, loaded
 from smartmem.rag.registry import register
 from smartmem.rag.rerank.order import reordered
 from smartmem.rag.rerank.pairs import CachedPairs
+from smartmem.rag.scores import standardised
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Hit, Query
-from smartmem.text import language
 
 
 @register("reranker", "cross-encoder")
@@ -63,7 +60,7 @@ class CrossEncoderReranker:
             raise ConfigError("cross-encoder: pair_cache reads all pairs of a query at once; drop time_budget_ms or it")
         files = resolve(model)
         length = max_length or files.entry.max_length
-        self._encoder = _loaded(model, str(files.folder), files.version, length, threads)
+        self._encoder = loaded(files, max_length=length, threads=threads)
         self._pairs: Encoder | CachedPairs = self._encoder
         if pair_cache is not None:
             self._pairs = CachedPairs(self._encoder, pair_cache, f"{model}:{files.version}:{length}")
@@ -90,7 +87,7 @@ class CrossEncoderReranker:
         texts = [text for hit in head for text in self._texts(hit)]
         scores: dict[int, float] = {}
         results = self._pairs.pair_scores(query.text, texts)
-        for i, before in enumerate(_standard([hit.score for hit in head])):
+        for i, before in enumerate(standardised([hit.score for hit in head]).tolist()):
             scores[i] = sum(next(results) for _ in self._views) + self._blend * before
             if self._budget is not None and (time.perf_counter() - started) * 1e3 > self._budget:
                 break
@@ -99,9 +96,9 @@ class CrossEncoderReranker:
 
     def _cannot_judge(self, text: str) -> str:
         """Why the model's judgement of this question would be noise; empty if it would not."""
-        asked, words = language(text), len(text.split())
-        if self._languages and asked not in self._languages:
-            return f"the question is {asked}, the model reads {', '.join(self._languages)}"
+        if why := unread(self._languages, text):
+            return why
+        words = len(text.split())
         return f"the question has {words} words, more than {self._most_words}" if words > self._most_words else ""
 
     def _texts(self, hit: Hit) -> list[str]:
@@ -110,19 +107,3 @@ class CrossEncoderReranker:
         if self._sequences is None:
             return [hit.chunk.searchable]
         return [self._sequences.window(hit.chunk, before, after) for before, after in self._views]
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(model: str, _folder: str, _version: str, length: int, threads: int | None) -> Encoder:
-    """The model, loaded once for all pipelines of a process, for a search of chat turns makes a pipeline each time.
-
-    Where it lies and its version are part of the key, so that other files of that name are loaded anew.
-    """
-    return Encoder(resolve(model), max_length=length, threads=threads)
-
-
-def _standard(scores: Sequence[float]) -> list[float]:
-    values = np.array(scores, dtype=np.float64)
-    spread = float(values.std()) if len(values) else 0.0
-    standard: list[float] = ((values - values.mean()) / spread).tolist() if spread > 0 else [0.0] * len(values)
-    return standard

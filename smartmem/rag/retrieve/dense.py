@@ -8,11 +8,11 @@ from typing import Any
 from smartmem.errors import ConfigError
 from smartmem.rag.dialogue import Sequences
 from smartmem.rag.embed.vectors import unit
+from smartmem.rag.models import unread
 from smartmem.rag.protocols import Embedder, Vectors, VectorStore
 from smartmem.rag.registry import create, register
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query
-from smartmem.text import language
 
 Given = str | Mapping[str, Any]
 
@@ -73,8 +73,8 @@ class DenseRetriever:
         return unit(alone + self.embedder.embed_documents(behind))
 
     def understands(self, text: str) -> bool:
-        """Whether the embedder reads the language of `text`; to another language all vectors look alike."""
-        return not self.embedder.languages or language(text) in self.embedder.languages
+        """Whether the embedder reads the language of `text`."""
+        return not unread(self.embedder.languages, text)
 
     def retrieve(self, query: Query, k: int) -> list[Hit]:
         if k < 1:

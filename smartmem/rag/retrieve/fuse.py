@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from smartmem.errors import ConfigError
+from smartmem.rag.scores import standardised
 from smartmem.rag.types import Hit, ranked
 
 Method = Literal["rrf", "zscore", "minmax"]
@@ -50,8 +51,7 @@ def _normalised(hits: Sequence[Hit], absent: int, method: Method) -> tuple[list[
         return [1 / (_RRF + rank) for rank in range(1, len(hits) + 1)], 0.0
     raw = np.array([hit.score for hit in hits] + [0.0] * absent)
     if method == "zscore":
-        spread = float(raw.std())
-        made = (raw - raw.mean()) / spread if spread > 0 else np.zeros(len(raw))
+        made = standardised(raw)
     else:
         low, high = float(raw.min()), float(raw.max())
         made = (raw - low) / (high - low) if high > low else np.ones(len(raw))

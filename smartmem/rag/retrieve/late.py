@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from smartmem.errors import ConfigError
+from smartmem.rag.models import unread
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.registry import register
 from smartmem.rag.retrieve.around import Around, Inner, inner
 from smartmem.rag.retrieve.tokens import max_sim, token_vectors
+from smartmem.rag.scores import standardised
 from smartmem.rag.trace import stage
 from smartmem.rag.types import Chunk, Hit, Query, ranked
-from smartmem.text import language
 
 
 @register("retriever", "late-interaction")
@@ -60,29 +58,18 @@ class LateInteractionRetriever(Around):
     def retrieve(self, query: Query, k: int) -> list[Hit]:
         hits = self.base.retrieve(query, max(k, self._depth))
         with stage("late interaction") as out:
-            if not self._reads(query.text):
-                out.note = f"the question is {language(query.text)}, the model reads {', '.join(self._languages)}"
+            if why := unread(self._tokens.languages, query.text):
+                out.note = why
                 found = out.hits = hits[: max(k, 0)]
             else:
                 found = out.hits = self._scored(query.text, hits)[: max(k, 0)]
         return found
 
-    @property
-    def _languages(self) -> tuple[str, ...]:
-        return self._tokens.languages
-
-    def _reads(self, text: str) -> bool:
-        return not self._languages or language(text) in self._languages
-
     def _encode(self, chunks: Sequence[Chunk]) -> None:
         """Encode what can be read; the vectors of a text that a chunk no longer has are dropped."""
-        stale = [
-            self._texts[chunk.id] for chunk in chunks if self._texts.get(chunk.id, chunk.searchable) != chunk.searchable
-        ]
-        self._tokens.forget(stale)
-        for chunk in chunks:
-            self._texts.pop(chunk.id, None)
-        read = [chunk for chunk in chunks if self._reads(chunk.searchable)]
+        before = [(self._texts.pop(chunk.id, None), chunk.searchable) for chunk in chunks]
+        self._tokens.forget([old for old, new in before if old is not None and old != new])
+        read = [chunk for chunk in chunks if not unread(self._tokens.languages, chunk.searchable)]
         self._texts.update((chunk.id, chunk.searchable) for chunk in read)
         self._tokens.prepare([chunk.searchable for chunk in read])
 
@@ -92,7 +79,7 @@ class LateInteractionRetriever(Around):
             return list(hits)
         vectors = self._tokens.documents([hit.chunk.searchable for hit in head])
         late = max_sim(self._tokens.query(question), vectors)
-        sums = _standard(np.array([hit.score for hit in head])) + self._weight * _standard(late)
+        sums = standardised([hit.score for hit in head]) + self._weight * standardised(late)
         made = [
             hit.with_score(float(total), base=hit.score, late=float(own))
             for hit, total, own in zip(head, sums, late, strict=True)
@@ -101,9 +88,3 @@ class LateInteractionRetriever(Around):
         rest = [hit for hit in hits if hit.chunk.id not in scored]
         low = float(sums.min())
         return ranked([*made, *(hit.with_score(low - 1e-6 * n, base=hit.score) for n, hit in enumerate(rest, start=1))])
-
-
-def _standard(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    spread = float(scores.std())
-    made: NDArray[np.float64] = (scores - scores.mean()) / spread if spread > 0 else np.zeros(len(scores))
-    return made

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from smartmem.errors import ConfigError
 from smartmem.rag.cachefile import CacheFile
 from smartmem.rag.models import resolve
-from smartmem.rag.onnx import Encoder
+from smartmem.rag.onnx import loaded
 from smartmem.rag.protocols import Vectors
 
 _BATCH = 256  # texts encoded between two commits, so that a killed run loses little
@@ -36,7 +36,9 @@ class TokenVectors:
                 f"model {model!r} is an {entry.task}, not a late-interaction model; use e.g. colbert-small-en"
             )
         self._prefixes = entry.query_prefix, entry.document_prefix
-        self._encoder = _loaded(model, str(files.folder), files.version, entry.max_length, self._prefixes, threads)
+        self._encoder = loaded(
+            files, max_length=entry.max_length, threads=threads, marks=[prefix.strip() for prefix in self._prefixes]
+        )
         self.languages = entry.languages
         self.fingerprint = f"late:{model}:{files.version}:{entry.max_length}:{'|'.join(self._prefixes)}"
         self._lock = threading.Lock()
@@ -145,12 +147,3 @@ def _unpacked(blob: bytes) -> Tokens:
 def _unit(hidden: Vectors) -> Vectors:
     made: Vectors = hidden / np.maximum(np.linalg.norm(hidden, axis=1, keepdims=True), 1e-12)
     return made
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(
-    model: str, _folder: str, _version: str, length: int, prefixes: tuple[str, str], threads: int | None
-) -> Encoder:
-    """The model, loaded once a process; where it lies and its version are part of the key."""
-    marks = [prefix.strip() for prefix in prefixes if prefix.strip()]
-    return Encoder(resolve(model), max_length=length, threads=threads, marks=marks)
