@@ -27,4 +27,7 @@ def preset_names() -> list[str]:
 
 @functools.lru_cache(maxsize=1)
 def _read() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(_FILE.read_text("utf-8"))
+    known: dict[str, dict[str, Any]] = {}
+    for name, spec in tomllib.loads(_FILE.read_text("utf-8")).items():
+        known[name] = known.get(spec.pop("like", ""), {}) | spec
+    return known
