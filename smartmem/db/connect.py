@@ -23,15 +23,20 @@ WRITE = "smartmem_write"
 PLAIN = "smartmem_plain"
 
 
-def parse_url(url: str | URL) -> URL:
-    """The URL of a database that this code can use. Raises `ConfigError` for any other."""
+def read_url(url: str | URL) -> URL:
+    """Any URL in its parts. Raises `ConfigError` for what is none."""
     try:
-        parsed = make_url(url)
+        return make_url(url)
     except ArgumentError:
         raise ConfigError(
             f"database_url {url!r} is not a URL; write e.g. sqlite:///smartmem.db or "
             "mysql+pymysql://user:password@host/database"
         ) from None
+
+
+def parse_url(url: str | URL) -> URL:
+    """The URL of a database that this code can use. Raises `ConfigError` for any other."""
+    parsed = read_url(url)
     kind = parsed.get_backend_name()
     if kind not in ("sqlite", *dialects.MYSQL, "postgresql"):
         raise ConfigError(f"database_url names {kind!r}; known are sqlite, mysql+pymysql, postgresql")

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from smartmem.chat import history
 from smartmem.clock import Clock
+from smartmem.db.connect import read_url
 from smartmem.db.engine import Database
-from smartmem.errors import ConfigError, StoreUnavailable
+from smartmem.errors import StoreUnavailable
 from smartmem.frames import Rows
 from smartmem.jobs.queue import JobQueue
 from smartmem.memory import explain as accounts
@@ -289,13 +289,7 @@ class Workbench:
 
 def must_exist(url: str) -> None:
     """Raise `StoreUnavailable` for a missing SQLite file, which opening would make: a mistyped name is no database."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(
-            f"database_url {url!r} is not a URL; write e.g. sqlite:///smartmem.db or "
-            "mysql+pymysql://user:password@host/database"
-        ) from None
+    parsed = read_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
         raise StoreUnavailable(
             f"there is no database {parsed.database}; `smartmem import FILE` makes one, or name another with --database"
