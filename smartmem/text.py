@@ -66,6 +66,11 @@ def simplified(text: str) -> str:
     return text if text.isascii() else text.translate(_simplified_of())
 
 
+def for_patterns(text: str) -> str:
+    """The form that patterns of Chinese and English are written for: normalised, in simplified characters."""
+    return simplified(normalise(text))
+
+
 @functools.cache
 def _simplified_of() -> dict[int, str]:
     """The table, from OpenCC's by character: a fifth of a second that only those pay who read what is not ASCII."""

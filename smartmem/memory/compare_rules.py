@@ -19,7 +19,7 @@ from smartmem.memory.facts import Fact
 from smartmem.memory.polarity import contradicted, liking, values
 from smartmem.memory.similarity import containment, similarity, terms
 from smartmem.memory.topics import slot_in, topics
-from smartmem.text import normalise, simplified
+from smartmem.text import for_patterns, normalise
 from smartmem.types import MemoryType
 
 _REPEATS = regex.compile(
@@ -68,7 +68,7 @@ class RulesComparator:
         relatedness, why = self._relatedness(fact, row)
         if relatedness == 0.0:
             return Comparison(relation=Relation.UNRELATED, score=0.0)
-        new, old = simplified(normalise(fact.content)), simplified(normalise(row["content"]))
+        new, old = for_patterns(fact.content), for_patterns(row["content"])
         against = _conflict(new, old, fact)
         if against:
             return Comparison(relation=Relation.CONFLICT, score=relatedness, reason=f"{why}; {against}")
@@ -92,7 +92,7 @@ class RulesComparator:
         common = terms(fact.content) & terms(row["content"])
         if _family(fact.slot) == _family(row["slot"]) == "todo" and common and share >= self.related / 2:
             return 0.5 + share / 2, "the same task by its words"
-        changed = bool(_CHANGES.search(simplified(normalise(fact.content))))
+        changed = bool(_CHANGES.search(for_patterns(fact.content)))
         if changed and common and share >= self.related * 0.6 and fact.memory_type == row["memory_type"]:
             return 0.4 + share / 2, "the same thing, changed"
         if (
@@ -129,7 +129,7 @@ class RulesComparator:
         if not common:
             return Comparison(relation=Relation.RETRACTION, score=0.0)
         score = len(common) / min(len(meant), len(have))
-        if row["memory_type"] == MemoryType.TODO_HINT and _REMINDER.search(simplified(normalise(said))):
+        if row["memory_type"] == MemoryType.TODO_HINT and _REMINDER.search(for_patterns(said)):
             score = min(0.94, score + 0.25)
         return Comparison(relation=Relation.RETRACTION, score=min(0.94, score), reason=f"takes back {_some(common)}")
 

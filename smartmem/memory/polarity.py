@@ -7,7 +7,7 @@ from functools import lru_cache
 import regex
 
 from smartmem.memory.similarity import terms
-from smartmem.text import normalise, simplified
+from smartmem.text import for_patterns
 
 # "no meat and no fish", "leave out meat and fish": `and` ends a clause only before a new subject or instruction.
 _CLAUSE = regex.compile(
@@ -66,7 +66,7 @@ _HAN_DIGITS = dict(zip("零〇一二两三四五六七八九", "001223456789", s
 def polarities(text: str) -> dict[str, bool]:
     """Content terms of a text with whether it affirms them; the last mention counts. Numbers are left out."""
     found: dict[str, bool] = {}
-    for clause in _CLAUSE.split(simplified(normalise(text))):
+    for clause in _CLAUSE.split(for_patterns(text)):
         for piece, affirmed in _pieces(clause or ""):
             for term in terms(piece):
                 if not _NUMBER.search(term) and term not in _WORDS:
@@ -82,7 +82,7 @@ def contradicted(new: str, old: str) -> set[str]:
 
 def liking(text: str) -> int:
     """1 if a text likes, -1 if it dislikes, 0 if it says neither; the first word that says so counts."""
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     bad, good = _DISLIKES.search(folded), _LIKES.search(folded)
     if bad and (not good or bad.start() <= good.start()):
         return -1
@@ -92,7 +92,7 @@ def liking(text: str) -> int:
 @lru_cache(maxsize=4096)
 def values(text: str) -> frozenset[str]:
     """Numbers (as digits, also from words), weekdays and months that a text names."""
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     found = {_digits(match.group()) for match in _NUMBER.finditer(folded)}
     found |= {_WORDS[match.group()] for match in _NUMBER_WORD.finditer(folded)}
     found |= {match.group().removesuffix("s") for match in _DAYS.finditer(folded)}

@@ -16,7 +16,7 @@ from typing import Any
 import regex
 
 from smartmem.memory.similarity import ordered_terms
-from smartmem.text import normalise, simplified
+from smartmem.text import for_patterns
 
 _ALLERGEN = regex.compile(
     r"allerg\w+ to (?:the |most |all |both )?([\w' -]{3,30}?)(?=[,.;!]|$| and | so | since | which | because | - )"
@@ -62,13 +62,13 @@ _BY_NAME = {family.name: family for family in _FAMILIES}
 @lru_cache(maxsize=4096)
 def topics(text: str) -> frozenset[str]:
     """All slot families that a text speaks of; for a question, those that it asks about."""
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     return frozenset(family.name for family in _FAMILIES if family.pattern.search(folded))
 
 
 def family(text: str, among: frozenset[str] | None = None) -> str | None:
     """The first slot family that fits (among some), None when none does."""
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     for one in _FAMILIES:
         if (among is None or one.name in among) and one.pattern.search(folded):
             return one.name
@@ -77,7 +77,7 @@ def family(text: str, among: frozenset[str] | None = None) -> str | None:
 
 def slot_in(name: str, text: str) -> str:
     """The slot of family `name` that `text` speaks of: with its object where the family holds several."""
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     if name == "allergy":
         return f"allergy:{_allergen(folded)}"
     objects = _BY_NAME[name].objects

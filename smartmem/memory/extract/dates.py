@@ -7,7 +7,7 @@ import datetime as dt
 
 import regex
 
-from smartmem.text import normalise, simplified
+from smartmem.text import for_patterns
 
 _MONTHS = {name: index for index, names in enumerate(
     ("", "january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul", "august aug",
@@ -67,7 +67,7 @@ def last_day(text: str, said_at: dt.datetime) -> dt.date | None:
 
     A weekday is its next occurrence, "next Tuesday" and 下周二 the one of the following week.
     """
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     today = said_at.date()
     found = [day for day in (*_english(folded, today), *_chinese(folded, today)) if day is not None and day >= today]
     return max(found, default=None)
@@ -75,7 +75,7 @@ def last_day(text: str, said_at: dt.datetime) -> dt.date | None:
 
 def names_date(text: str) -> bool:
     """Whether a text names a day at all (a habit's weekday does not count)."""
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     if any(p.search(folded) for p in _SPELT):
         return True
     return not _HABIT.search(folded) and bool(_WEEKDAY.search(folded) or _ZH_WEEKDAY.search(folded))

@@ -6,7 +6,7 @@ import regex
 
 from smartmem.memory.similarity import ordered_terms, stem
 from smartmem.memory.topics import family, object_slot, slot_in, topics
-from smartmem.text import normalise, simplified
+from smartmem.text import for_patterns
 from smartmem.types import MemoryType
 
 # What says that something is liked or done, and not what.
@@ -64,7 +64,7 @@ def sensitivity(kind: str, text: str) -> int:
     about = topics(text)
     if "id_number" in about and any(c.isdigit() for c in text):
         return 2
-    if about & _OWN_MONEY and _MONEY.search(simplified(normalise(text))):
+    if about & _OWN_MONEY and _MONEY.search(for_patterns(text)):
         return 2
     if "health" in about:
         return 1 if kind == MemoryType.CONSTRAINT else 2
@@ -74,7 +74,7 @@ def sensitivity(kind: str, text: str) -> int:
 
 
 def _preference_slot(text: str) -> str | None:
-    folded = simplified(normalise(text))
+    folded = for_patterns(text)
     if _RATHER.match(folded):
         return None  # the reason for a preference, or one without an object of its own
     words = [w for w in ordered_terms(_LIKING_ZH.sub(" ", folded)) if w not in _NOT_LIKED]
@@ -82,6 +82,6 @@ def _preference_slot(text: str) -> str | None:
 
 
 def _todo_slot(text: str) -> str | None:
-    folded = _DOING_ZH.sub(" ", simplified(normalise(text)))
+    folded = _DOING_ZH.sub(" ", for_patterns(text))
     words = [w for w in ordered_terms(folded) if w not in _NOT_DONE and not w[0].isdigit()]
     return object_slot("todo", " ".join(words[:2])) if words else None
