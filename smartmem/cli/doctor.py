@@ -83,11 +83,15 @@ def _extras() -> Iterator[Check]:
     wanted: dict[str, list[Requirement]] = {}
     for line in importlib.metadata.requires("smartmem") or []:
         requirement = Requirement(line)
-        extra = _extra_of(requirement)
-        if requirement.name != "smartmem":  # an extra that is a bundle of others
-            wanted.setdefault(extra, []).append(requirement)
+        wanted.setdefault(_extra_of(requirement), []).append(requirement)
     for extra, requirements in wanted.items():
-        lacking = [said for said in map(_lacking, requirements) if said]
+        own = [requirement for requirement in requirements if requirement.name != "smartmem"]
+        if not own:  # a bundle of others, and each of them has its line
+            continue
+        brought = [
+            one for bundle in requirements if bundle not in own for name in bundle.extras for one in wanted[name]
+        ]
+        lacking = [said for said in map(_lacking, own + brought) if said]
         core = extra == ""
         yield Check(
             area="core" if core else "extra",

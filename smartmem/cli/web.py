@@ -30,12 +30,21 @@ Domains = Annotated[list[str] | None, typer.Option("--domain", help="only this d
 Recency = Annotated[int | None, typer.Option("--recency-days", min=1, help="only pages of the last so many days")]
 
 
-def _tools(settings: Any) -> WebTools:
-    """The tools without stage 2's model, which only `ask` needs."""
+def _tools(settings: Any, *, reading: bool = True) -> WebTools:
+    """The tools without stage 2's model, which only `ask` needs.
+
+    Without `reading` only the search: it opens no page, so it does without the extra `web`.
+    """
     from smartmem.settings import Settings
     from smartmem.web import WebTools
 
-    return WebTools.from_settings(Settings.load(settings).web)
+    known = Settings.load(settings).web
+    if not reading:
+        off = {"enabled": False}
+        known = known.model_copy(
+            update={"fetch": known.fetch.model_copy(update=off), "rag": known.rag.model_copy(update=off)}
+        )
+    return WebTools.from_settings(known)
 
 
 @app.command()
@@ -55,7 +64,7 @@ def search(
     """
     from smartmem.web import as_json
 
-    answer = _tools(settings).search(query, k, domain or (), recency_days)
+    answer = _tools(settings, reading=False).search(query, k, domain or (), recency_days)
     if json:
         print_json(as_json(answer))
     elif answer.results:

@@ -69,6 +69,22 @@ def test_a_missing_extra_is_absent_unless_the_settings_need_it(
     assert (line["state"], line["fix"]) == ("problem", "pip install 'smartmem[milvus]'")
 
 
+def test_an_extra_that_brings_another_lacks_what_that_one_lacks(
+    folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light(folder)
+    installed = doctor.importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "pandas":
+            raise doctor.importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    found = states(cli, status=0)
+    assert {name for name, check in found.items() if "pandas" in check["detail"]} == {"extra eval", "extra dask"}
+
+
 def test_unreachable_servers_and_passwords(folder: Path, cli: Cli) -> None:
     light(folder, f'store = {{ name = "milvus", uri = "http://127.0.0.1:{free_port()}" }}\n')
     url = f"mysql+pymysql://someone:hunter2@127.0.0.1:{free_port()}/smartmem"

@@ -64,6 +64,8 @@ def modules_by_extra() -> dict[str, set[str]]:
             continue
         for line in lines:
             name = canonicalize_name(Requirement(line).name)
+            if name == "smartmem":  # brings another extra
+                continue
             found.setdefault(extra, set()).update(IMPORT_NAMES.get(name, [name.replace("-", "_")]))
     return found
 
@@ -222,6 +224,21 @@ def test_component_without_any_extra(
     if lacks is not None:
         assert lacks.extra in OPTIONAL, f"{kind} {name} names an extra that does not exist: {lacks.extra}"
         assert lacks.extra in extras_of(lacks.package.replace("-", "_")), f"{lacks.extra} lacks {lacks.package}"
+
+
+def test_searching_the_web_opens_no_page_and_needs_no_extra(core_only: Callable[..., None]) -> None:
+    """`web search` prints what a service answers: only reading pages needs what the extra `web` brings."""
+    from smartmem.cli.web import _tools
+
+    core_only({module for modules in modules_by_extra().values() for module in modules})
+    assert _tools(None, reading=False).names() == ["web_search"]
+    with pytest.raises(MissingExtra, match=r"smartmem\[web\]"):
+        _tools(None)
+
+
+def test_an_extra_that_works_on_another_brings_it() -> None:
+    """A Dask cluster runs suites, and those need `eval`: whoever installs `dask` alone can run one."""
+    assert [r.extras for r in map(Requirement, OPTIONAL["dask"]) if r.name == "smartmem"] == [{"eval"}]
 
 
 def test_databases_without_their_driver(core_only: Callable[..., None]) -> None:
