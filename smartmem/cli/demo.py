@@ -6,13 +6,15 @@ from pathlib import Path
 
 from smartmem.cli.common import print_scores, print_table, say
 from smartmem.errors import DataError
+from smartmem.shipped import shipped
 
 SHOWN = 2  # questions in each language whose answer has changed over time: what counts is the newest word
 
 
-def run(out: Path, data: Path) -> None:
+def run(out: Path, data: Path | None) -> None:
     """Import, work, recall, evaluate; ends by naming the report. A second run adds nothing twice."""
-    if not (data / "dialogues.jsonl").exists():
+    data, arms = data or shipped("data/tiny") or Path("data/tiny"), shipped("eval/suites/tiny.toml")
+    if arms is None or not (data / "dialogues.jsonl").exists():
         raise DataError(f"{data} holds no dialogues.jsonl; run the demo in a clone of the project, or name --data")
     from smartmem.evaluation.datasets.registry import load_dataset
     from smartmem.evaluation.report import write_report
@@ -41,7 +43,7 @@ def run(out: Path, data: Path) -> None:
                 best = " · ".join(item.content for item in found.items) or "(nothing passed the gates)"
                 say(f"   {question.text}  →  {best}")
         written = write_path(bench.job_history().to_frame(), bench.memory_latency())
-    suite = load_suite("eval/suites/tiny.toml")
+    suite = load_suite(arms)
     say(f"4. evaluation: {', '.join(arm.name for arm in suite.arms)}")
     result = run_suite(suite, out / "report")
     report = write_report(result, out / "report", written)

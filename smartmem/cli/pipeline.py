@@ -131,7 +131,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for the database, the vectors and the report")] = Path(
         "demo-out"
     ),
-    data: Annotated[Path, typer.Option("--data", help="the corpus to run on")] = Path("data/tiny"),
+    data: Annotated[Path | None, typer.Option("--data", help="the corpus to run on; data/tiny unless given")] = None,
 ) -> None:
     """Run the main job on data/tiny in a folder of its own: import, work, recall, evaluate, report.
 

@@ -23,7 +23,7 @@ import numpy as np
 
 import smartmem
 from smartmem.errors import StoreUnavailable
-from smartmem.evaluation.datasets.registry import registry_path
+from smartmem.evaluation.datasets.registry import caches
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS stage (key BLOB PRIMARY KEY, name TEXT NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
@@ -52,8 +52,8 @@ def code_hash(*folders: str) -> str:
 
 
 def default_folder() -> Path:
-    """data/cache/eval of the project."""
-    return registry_path().parent / "cache" / "eval"
+    """data/cache/eval of the project, or `eval` in the user's cache folder."""
+    return caches() / "eval"
 
 
 def pack(rankings: Mapping[str, Sequence[tuple[str, float]]]) -> bytes:

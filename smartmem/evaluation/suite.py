@@ -13,6 +13,7 @@ from smartmem.errors import ConfigError
 from smartmem.evaluation.metrics import Level, Metric, parse_metric
 from smartmem.evaluation.stats import CONFIDENCE, RESAMPLES, SEED
 from smartmem.rag.presets import preset
+from smartmem.shipped import shipped
 
 Spec = dict[str, Any]
 
@@ -141,11 +142,13 @@ class Suite(_Model):
 def load_suite(
     path: str | Path, *, arms: Iterable[str] = (), limit_queries: int | None = None, **changes: object
 ) -> Suite:
-    """Read a suite. `arms` keeps those (and the baseline), `limit_queries` and `changes` replace what the file says.
+    """Read a suite: a file, or one that comes with the package, by its path in the project (`eval/suites/tiny.toml`).
+
+    `arms` keeps those (and the baseline), `limit_queries` and `changes` replace what the file says.
 
     Raises `ConfigError` that names the file, the key and its value.
     """
-    file = Path(path)
+    file = Path(path) if Path(path).exists() else shipped(str(path)) or Path(path)
     try:
         values: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:

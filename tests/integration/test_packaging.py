@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -79,8 +80,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source)
-    for name in ("smartmem", "tests", "data"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "cache"))
+    for name in ("smartmem", "tests", "data", "eval/suites"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "cache")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored, symlinks=True)
+    (source / "data" / "cache").mkdir()
+    (source / "data" / "cache" / "own.toml").write_text("not = 'to be shipped'\n", "utf-8")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--disable-pip-version-check", "-w", out]
     if Version(importlib.metadata.version("setuptools")) >= Version("80"):
         command.append("--no-build-isolation")
@@ -95,19 +99,29 @@ def held(wheel: zipfile.Path) -> set[str]:
 
 
 def test_wheel_holds_every_file_of_the_package(wheel: zipfile.Path) -> None:
-    """Templates, style sheet, grammars, presets, migrations, py.typed: whatever lies in smartmem/ is in the wheel."""
-    tracked = subprocess.run(["git", "ls-files", "smartmem"], cwd=ROOT, capture_output=True, text=True, check=False)
+    """Templates, style sheet, grammars, presets, migrations, py.typed: whatever lies in smartmem/ is in the wheel.
+
+    So are the registry, the small corpora and the suites, which lie in folders of their own in a checkout.
+    """
+    links = {"smartmem/data": "data", "smartmem/suites": "eval/suites"}
+    tracked = subprocess.run(
+        ["git", "ls-files", "smartmem", *links.values()], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     names = tracked.stdout.split() if tracked.returncode == 0 else []
-    wanted = {name for name in names if (ROOT / name).exists()} or {
+    wanted = {name for name in names if (ROOT / name).is_file()} or {
         str(path.relative_to(ROOT)) for path in (ROOT / "smartmem").rglob("*") if path.suffix not in {".pyc", ""}
     }
+    for link, folder in links.items():
+        wanted = {name.replace(f"{folder}/", f"{link}/", 1) if name.startswith(folder) else name for name in wanted}
     assert {"smartmem/py.typed", "smartmem/rag/models.toml", "smartmem/db/migrations/env.py"} <= wanted
+    assert {"smartmem/data/registry.toml", "smartmem/data/web/sites.toml", "smartmem/suites/tiny.toml"} <= wanted
     assert sorted(wanted - held(wheel)) == []
 
 
 def test_wheel_holds_nothing_else(wheel: zipfile.Path) -> None:
     top = {name.partition("/")[0] for name in held(wheel)}
     assert {name for name in top if not name.endswith(".dist-info")} == {"smartmem"}
+    assert not [name for name in held(wheel) if name.startswith("smartmem/data/cache")]
 
 
 def test_wheel_s_metadata(wheel: zipfile.Path) -> None:
@@ -121,9 +135,14 @@ def test_wheel_s_metadata(wheel: zipfile.Path) -> None:
 
 
 def test_wheel_runs_by_itself(wheel: zipfile.Path, tmp_path: Path) -> None:
-    """From the wheel alone, away from the tree: the command line answers, tables are made, a template is written."""
+    """From the wheel alone, away from the tree: tables are made, chats come in, own and shipped suites run on them."""
     root = tmp_path / "installed"
     wheel.root.extractall(root)
+    arms = 'arms = [{ name = "bm25", retriever = "bm25" }]'
+    (tmp_path / "own.toml").write_text(
+        f'name = "own"\nbaseline = "bm25"\nmetrics = ["nDCG@10"]\ndatasets = [{{ name = "jsonl", path = "c.jsonl" }}]\n{arms}\n',
+        "utf-8",
+    )
     code = (
         f"import sys; sys.path.insert(0, {str(root)!r})\n"
         "import smartmem, typer.testing as t\n"
@@ -131,14 +150,23 @@ def test_wheel_runs_by_itself(wheel: zipfile.Path, tmp_path: Path) -> None:
         "from smartmem.cli.app import app\n"
         "run = t.CliRunner().invoke\n"
         "for words in (['--help'], ['init', '--database', 'sqlite:///x.db'], ['data', 'template', 'c.jsonl'],"
-        " ['import', 'c.jsonl'], ['status'], ['rag', 'list']):\n"
+        " ['import', 'c.jsonl'], ['status'], ['rag', 'list'], ['data', 'validate', 'smartmem-tiny'],"
+        " ['eval', 'run', 'own.toml'], ['eval', 'plan', 'eval/suites/tiny.toml'], ['eval', 'web']):\n"
         "    done = run(app, words)\n"
         "    assert done.exit_code == 0, (words, done.output, done.exception)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"SMARTMEM_CACHE": str(tmp_path / "cache"), "SMARTMEM_DATABASE_URL": "sqlite:///x.db"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cache" / "eval").is_dir()
+    assert not (root / "smartmem" / "data" / "cache").exists(), "an installed package is not a place to write to"
 
 
 # --- extras -----------------------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import smartmem
 from smartmem.errors import ChecksumMismatch, ConfigError, DataError, MissingExtra
 from smartmem.evaluation.datasets import assistants, loaders
 from smartmem.evaluation.datasets.pages import pages
 from smartmem.evaluation.datasets.records import Dataset, require_unique_ids
+from smartmem.rag.models import cache_dir
+from smartmem.shipped import is_installed, shipped
 
 ENV_FOLDER = "SMARTMEM_BENCHMARKS"
 ENV_REGISTRY = "SMARTMEM_REGISTRY"
@@ -84,13 +85,12 @@ class FileState:
 
 
 def registry_path() -> Path:
-    """SMARTMEM_REGISTRY, or data/registry.toml of the project in the current folder or around the package."""
+    """SMARTMEM_REGISTRY, or data/registry.toml of the project in the current folder, or the package's own."""
     if named := os.environ.get(ENV_REGISTRY):
         return Path(named)
-    for root in (Path.cwd(), Path(smartmem.__file__).resolve().parent.parent):
-        if (root / "data" / "registry.toml").is_file():
-            return root / "data" / "registry.toml"
-    raise ConfigError(f"data/registry.toml is neither here nor beside the package; set {ENV_REGISTRY}")
+    if found := shipped("data/registry.toml"):
+        return found
+    raise ConfigError(f"data/registry.toml is neither here nor in the package; set {ENV_REGISTRY}")
 
 
 def load_registry(path: Path | None = None) -> Registry:
@@ -129,12 +129,15 @@ def show_dataset(name: str) -> Entry:
 
 def cache_folder() -> Path:
     """Where downloads go: data/cache of the project if it is a checkout, else the user's cache folder."""
-    root = registry_path().parent
-    if root.name == "data" and os.access(root, os.W_OK):
-        return root / "cache" / "datasets"
-    from platformdirs import user_cache_path
+    return caches() / "datasets"
 
-    return user_cache_path("smartmem") / "datasets"
+
+def caches() -> Path:
+    """The folder of what can be fetched or computed again."""
+    root = registry_path().parent
+    if root.name == "data" and os.access(root, os.W_OK) and not is_installed(root):
+        return root / "cache"
+    return cache_dir()
 
 
 def find_files(name: str) -> dict[str, Path]:

@@ -8,8 +8,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import smartmem
 from smartmem.errors import BadRecord, ConfigError
+from smartmem.shipped import shipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +32,10 @@ class LocalPage:
 
 
 def data_folder() -> Path:
-    """data/web of the project in the current folder or around the package. Raises `ConfigError` where there is none."""
-    for root in (Path.cwd(), Path(smartmem.__file__).resolve().parent.parent):
-        if (root / "data" / "web" / "sites.toml").is_file():
-            return root / "data" / "web"
-    raise ConfigError("data/web is neither here nor beside the package; run this in a clone of the project")
+    """data/web of the project in the current folder, or the package's. Raises `ConfigError` where there is none."""
+    if found := shipped("data/web/sites.toml"):
+        return found.parent
+    raise ConfigError("data/web is neither here nor in the package; run this in a clone of the project")
 
 
 def load_pages(root: Path) -> dict[str, LocalPage]:
