@@ -138,9 +138,9 @@ def test_wheel_runs_by_itself(wheel: zipfile.Path, tmp_path: Path) -> None:
     """From the wheel alone, away from the tree: tables are made, chats come in, own and shipped suites run on them."""
     root = tmp_path / "installed"
     wheel.root.extractall(root)
-    arms = 'arms = [{ name = "bm25", retriever = "bm25" }]'
     (tmp_path / "own.toml").write_text(
-        f'name = "own"\nbaseline = "bm25"\nmetrics = ["nDCG@10"]\ndatasets = [{{ name = "jsonl", path = "c.jsonl" }}]\n{arms}\n',
+        'name = "own"\nbaseline = "bm25"\nmetrics = ["nDCG@10"]\narms = [{ name = "bm25", retriever = "bm25" }]\n'
+        'datasets = [{ name = "jsonl", path = "c.jsonl" }]\n',
         "utf-8",
     )
     code = (
@@ -151,7 +151,7 @@ def test_wheel_runs_by_itself(wheel: zipfile.Path, tmp_path: Path) -> None:
         "run = t.CliRunner().invoke\n"
         "for words in (['--help'], ['init', '--database', 'sqlite:///x.db'], ['data', 'template', 'c.jsonl'],"
         " ['import', 'c.jsonl'], ['status'], ['rag', 'list'], ['data', 'validate', 'smartmem-tiny'],"
-        " ['eval', 'run', 'own.toml'], ['eval', 'plan', 'eval/suites/tiny.toml'], ['eval', 'web']):\n"
+        " ['eval', 'run', 'own.toml'], ['eval', 'plan', 'eval/suites/tiny.toml', '--arm', 'mock'], ['eval', 'web']):\n"
         "    done = run(app, words)\n"
         "    assert done.exit_code == 0, (words, done.output, done.exception)\n"
     )
