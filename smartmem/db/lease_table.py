@@ -145,9 +145,11 @@ class LeaseRows:
         params = {name: value for name, value in values.items() if not isinstance(value, hot.Raw)}
         return hot.run(conn, statement, params | _token(held)).rowcount
 
-    def held_update(self, conn: Connection, token: str, ids: Sequence[int], values: Mapping[str, Any]) -> None:
-        """Update rows that this token holds; `StaleLease` when any of them is not held any more."""
-        changed = self.update(conn, ids, values, held=token)
+    def held_update(self, conn: Connection, token: str | None, ids: Sequence[int], values: Mapping[str, Any]) -> None:
+        """Update rows that this token holds (None: rows that wait, locked by this transaction); `StaleLease` when any
+        of them is not held any more."""
+        waiting = f"status='{PENDING}'" if token is None else ""
+        changed = self.update(conn, ids, values, held=token, where=waiting)
         if changed != len(ids):
             raise StaleLease(
                 f"{len(ids) - changed} of {len(ids)} {self.spec.noun}s are no longer held under lease {token} "

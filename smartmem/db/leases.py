@@ -56,6 +56,7 @@ V = TypeVar("V")
 K = TypeVar("K", bound=Hashable)
 
 SWEEP_S = 30.0
+PARTS = 8  # of a batch that may hold what ended a process
 
 
 class Leases:
@@ -85,7 +86,7 @@ class Leases:
         (a lease, a head in back-off) end the wait as well; the claim then tells them apart.
         """
         while not bell.wait(seconds, stop) and not stop.is_set():
-            self._sweep()
+            self.sweep()
             if self.any_due():
                 return
 
@@ -93,11 +94,29 @@ class Leases:
 
     def claim(self, batch: int, worker_id: str, *, kinds: Sequence[str] | None = None) -> Claim:
         """Lease at most `batch` due rows. `kinds` narrows the choice to types (a key must not mix types then)."""
-        self._sweep()
-        return self.db.run(lambda conn: self._claim(conn, batch, worker_id, kinds))
+        self.sweep()
 
-    def _claim(self, conn: Connection, batch: int, worker_id: str, kinds: Sequence[str] | None) -> Claim:
-        now = self.db.now()
+        def work(conn: Connection) -> Claim:
+            now = self.db.now()
+            rows = _apart(self._choose(conn, now, batch, kinds), batch)
+            return self._take(conn, now, rows, worker_id)
+
+        return self.db.run(work)
+
+    def untried(self, conn: Connection, batch: int) -> list[Claimed] | None:
+        """Due rows that nobody has tried yet, kept from others until this transaction ends, by its locks alone.
+
+        For work that is nothing but SQL in this same transaction: it needs no lease, hence no write and no commit of
+        its own, and `finish` takes None for a token. What it saves is the count of an attempt that kills the process,
+        so see Relay for when it may be used. None when rows are due that have been tried: those are for `claim`.
+        """
+        rows = self._choose(conn, self.db.now(), batch, None)
+        if any(row.status != PENDING for row in rows):
+            return None
+        return [_claimed(row) for row in rows]
+
+    def _choose(self, conn: Connection, now: dt.datetime, batch: int, kinds: Sequence[str] | None) -> Sequence[AnyRow]:
+        """At most `batch` due rows, locked, in the order of their ids, and none that must wait for another."""
         chosen: dict[int, AnyRow] = {}
         blocked: set[str] = set()
         after: tuple[dt.datetime, int] | None = None
@@ -111,8 +130,7 @@ class Leases:
             # A page may be all blocked: a key's rows behind a head in back-off must not hide other keys' rows.
             if len(page) < batch or 2 * len(chosen) >= batch:
                 break
-        rows = [chosen[id_] for id_ in sorted(chosen)][:batch]  # cut at the end, so each key keeps its head
-        return self._take(conn, now, rows, worker_id)
+        return [chosen[id_] for id_ in sorted(chosen)][:batch]  # cut at the end, so each key keeps its head
 
     def _candidates(
         self,
@@ -247,20 +265,10 @@ class Leases:
             if over:
                 self.rows.log(conn, now, over, DEAD, worker_id, reason=reason)
                 self.rows.update(conn, over, self.rows.final(now, DEAD) | count)
-        held = [
-            Claimed(
-                id=row.id,
-                key=row.order_key,
-                attempt=row.retry_count + (2 if row.status == PROCESSING else 1),
-                max_retry=row.max_retry,
-                row=row,
-            )
-            for row in rows
-            if row.status != PROCESSING or row.retry_count + 1 < row.max_retry
-        ]
+        held = [_claimed(row) for row in rows if row.status != PROCESSING or row.retry_count + 1 < row.max_retry]
         return Claim(token=token, rows=held, died=died)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Pull back rows that are due further ahead than any legal delay: the clock was set back since."""
         mark = since_boot()
         if self._swept_at is not None and mark - self._swept_at < SWEEP_S:
@@ -293,10 +301,13 @@ class Leases:
 
         return self.db.run(work) if ids else set()
 
-    def finish(self, conn: Connection, token: str, ids: Sequence[int], values: Mapping[str, Any] | None = None) -> None:
+    def finish(
+        self, conn: Connection, token: str | None, ids: Sequence[int], values: Mapping[str, Any] | None = None
+    ) -> None:
         """Mark rows done inside the transaction that holds their effects. `values` go to further columns.
 
-        Raises `StaleLease` when any of them is not ours any more: roll the transaction back.
+        Raises `StaleLease` when any of them is not ours any more: roll the transaction back. Without a token the rows
+        are `untried` ones of this very transaction.
         """
         if not ids:
             return
@@ -385,6 +396,25 @@ def _names(conn: Connection, letter: str, values: Iterable[str], params: dict[st
         params[name] = value
         names.append(hot.named(conn, name))
     return ",".join(names)
+
+
+def _apart(rows: Sequence[AnyRow], batch: int) -> Sequence[AnyRow]:
+    """The first of `rows`, fewer where leases have run out: one of those rows may be what ended its process, and those
+    that were claimed with it must not die with it. They come in ever smaller parts, and alone for the last attempt."""
+    most = batch
+    for place, row in enumerate(rows):
+        if row.status == PROCESSING and row.retry_count + 1 < row.max_retry:
+            last = row.retry_count + 2 == row.max_retry
+            most = min(most, 1 if last else max(1, batch // PARTS ** (row.retry_count + 1)))
+        if place and place >= most:
+            return rows[:place]
+    return rows
+
+
+def _claimed(row: AnyRow) -> Claimed:
+    # Who held an expired lease has tried and told nobody.
+    tried = row.retry_count + (row.status == PROCESSING)
+    return Claimed(id=row.id, key=row.order_key, attempt=tried + 1, max_retry=row.max_retry, row=row)
 
 
 def _expired(row: AnyRow) -> str:
