@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -17,7 +18,7 @@ from uuid_utils import uuid7
 from smartmem.chat.message import Appended, NewMessage, checked_message
 from smartmem.db.dialects import MYSQL
 from smartmem.db.engine import Database
-from smartmem.db.hot import id_list, insert_rows, named, proposed, run, stamp
+from smartmem.db.hot import insert_rows, named, proposed, run, stamp
 from smartmem.db.tables import chat_messages, conversations, memory_user_settings
 from smartmem.errors import BadRecord
 from smartmem.outbox.events import ExtractRequested, extract_key
@@ -82,8 +83,9 @@ def append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | Ba
             if message.role == Role.USER and message.user_id not in silent and message.content.strip():
                 asking.append((place, _question(id_, trace_id, message)))
     if rows:
-        insert_rows(conn, chat_messages, {"created_at": now}, _COLUMNS, rows)
-        _write_counters(conn, now, talks)
+        written_at = stamp(now)
+        insert_rows(conn, chat_messages, {"created_at": written_at}, _COLUMNS, rows)
+        _write_counters(conn, written_at, talks)
     for (place, _), event_id in zip(asking, publish_many(conn, [event for _, event in asking]), strict=True):
         told = outcomes[place]
         assert isinstance(told, Appended)  # noqa: S101 - written a few lines above
@@ -165,11 +167,12 @@ def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tupl
 def _users_without_memory(conn: Connection, users: set[int]) -> set[int]:
     # A statement of its own. As a subquery of the one that locks (`SELECT …, (SELECT …) … FOR UPDATE`) it saves a round
     # trip, but MariaDB 10.11.19 ended with a segmentation fault once while eight connections ran it.
-    ids = id_list(users)
+    params = {f"u{number}": user_id for number, user_id in enumerate(users)}
+    names = ",".join(named(conn, name) for name in params)
     rows = run(
         conn,
-        f"SELECT user_id FROM {memory_user_settings.name} WHERE user_id IN ({ids}) AND NOT memory_enabled",  # noqa: S608
-        {},
+        f"SELECT user_id FROM {memory_user_settings.name} WHERE user_id IN ({names}) AND NOT memory_enabled",  # noqa: S608
+        params,
     )
     return set(rows.scalars())
 
@@ -222,20 +225,22 @@ def _question(id_: str, trace_id: str, message: NewMessage) -> ExtractRequested:
     )
 
 
-def _write_counters(conn: Connection, now: dt.datetime, talks: dict[str, _Conversation]) -> None:
+def _write_counters(conn: Connection, now: str, talks: dict[str, _Conversation]) -> None:
     """All counters in one statement: an upsert over rows that exist and are locked."""
-    count, last, updated = (proposed(conn, name) for name in ("message_count", "last_message_at", "updated_at"))
-    mysql = conn.dialect.name in MYSQL
-    greatest = "GREATEST" if conn.dialect.name != "sqlite" else "MAX"
-    table = conversations.name
     insert_rows(
         conn,
         conversations,
-        {"user_id": 0, "title": "", "created_at": now, "updated_at": now},  # the row exists: these are not used
+        {"user_id": 0, "title": "", "created_at": now, "updated_at": now},  # the row exists: only updated_at is used
         ("id", "message_count", "last_message_at"),
         [(id_, talk.count, stamp(talk.last_at)) for id_, talk in talks.items() if talk.last_at is not None],
-        conflict=(
-            f"{' ON DUPLICATE KEY UPDATE' if mysql else ' ON CONFLICT (id) DO UPDATE SET'} message_count={count},"
-            f"last_message_at={greatest}(COALESCE({table}.last_message_at,{last}),{last}),updated_at={updated}"
-        ),
+        conflict=_counted(conn.dialect.name),
     )
+
+
+@cache
+def _counted(dialect: str) -> str:
+    count, last, updated = (proposed(dialect, name) for name in ("message_count", "last_message_at", "updated_at"))
+    greatest = "GREATEST" if dialect != "sqlite" else "MAX"
+    update = " ON DUPLICATE KEY UPDATE" if dialect in MYSQL else " ON CONFLICT (id) DO UPDATE SET"
+    latest = f"{greatest}(COALESCE({conversations.name}.last_message_at,{last}),{last})"
+    return f"{update} message_count={count},last_message_at={latest},updated_at={updated}"

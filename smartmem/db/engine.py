@@ -50,9 +50,10 @@ class Database:
     """The SQL store of one URL. Thread-safe; each process opens its own."""
 
     def __init__(self, engine: Engine, clock: Clock | None = None) -> None:
-        self.engine = engine.execution_options(**{_OWNER: self})
-        self._writer = self.engine.execution_options(**{connect.WRITE: True})
-        self._glancer = self.engine.execution_options(**{connect.PLAIN: True})
+        # In place, and below on each connection: an engine made by `execution_options` asks itself and the one that it
+        # was made from for listeners some forty times in a small transaction, a tenth of its time.
+        engine.update_execution_options(**{_OWNER: self})
+        self.engine = engine
         self.dialect = "mysql" if engine.dialect.name in dialects.MYSQL else engine.dialect.name
         self.clock: Clock = clock or DatabaseClock(None if self.dialect == "sqlite" else self._ask_time)
         self.bell = Doorbell(engine.url)
@@ -109,7 +110,7 @@ class Database:
         """A connection for one cheap look, with no transaction around it: what an idle process asks over and over."""
         with self._translated():
             self._check_schema()
-            with self._glancer.connect() as conn:
+            with self.engine.connect().execution_options(**{connect.PLAIN: True}) as conn:
                 yield conn
 
     def run(self, work: Callable[[Connection], T], *, retries: int = RETRIES) -> T:
@@ -153,12 +154,15 @@ class Database:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[Connection]:
         """A write transaction, for whoever has the turn."""
-        with self._writer.connect() as conn:
+        with self._to_write() as conn:
             with conn.begin():
                 yield conn
             ring = conn.info.pop(_RING, False)
         if ring:
             self.bell.ring()
+
+    def _to_write(self) -> Connection:
+        return self.engine.connect().execution_options(**{connect.WRITE: True})
 
     @contextlib.contextmanager
     def _turn(self, seconds: float | None = None) -> Iterator[None]:
@@ -229,7 +233,7 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the code's version, from an empty database or from any earlier one."""
-        with self._translated(), self._turn(), self._writer.connect() as conn:
+        with self._translated(), self._turn(), self._to_write() as conn:
             schema.migrate(conn, self.url)
         self._checked = True
 

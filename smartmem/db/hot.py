@@ -71,16 +71,19 @@ def insert_rows(
     """Insert rows that share `constants` and differ in `columns`; times in `rows` are already stamps.
 
     `conflict` is what follows VALUES (`ignoring`). On MySQL the rows go out as one statement, or several below
-    MAX_BYTES; elsewhere as the driver's executemany.
+    MAX_BYTES; elsewhere as the driver's executemany, with everything bound: SQLite keeps a statement whose text it has
+    seen, and reading a new one takes longer than a small write.
     """
     if not rows:
         return
     head = f"INSERT INTO {table.name} ({','.join([*columns, *constants])}) VALUES "  # noqa: S608 - names of our tables
-    shared = "".join("," + _literal(value) for value in constants.values())
     if conn.dialect.name not in MYSQL:
         mark = "?" if conn.dialect.name == "sqlite" else "%s"
-        conn.exec_driver_sql(f"{head}({','.join([mark] * len(columns))}{shared}){conflict}", list(rows))
+        same = tuple(bound(value) for value in constants.values())
+        marks = ",".join([mark] * (len(columns) + len(same)))
+        conn.exec_driver_sql(f"{head}({marks}){conflict}", [row + same for row in rows])
         return
+    shared = "".join("," + _literal(value) for value in constants.values())
     texts: list[str] = []
     given: list[Any] = []
     size = 0
@@ -121,9 +124,9 @@ def ignoring(conn: Connection, table: Table) -> str:
     return f" ON DUPLICATE KEY UPDATE {key}={key}" if conn.dialect.name in MYSQL else " ON CONFLICT DO NOTHING"
 
 
-def proposed(conn: Connection, column: str) -> str:
+def proposed(dialect: str, column: str) -> str:
     """The value of a column that an upsert proposed."""
-    return f"VALUES({column})" if conn.dialect.name in MYSQL else f"excluded.{column}"
+    return f"VALUES({column})" if dialect in MYSQL else f"excluded.{column}"
 
 
 def _literal(value: Any) -> str:

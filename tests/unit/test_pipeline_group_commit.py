@@ -215,12 +215,21 @@ def test_one_that_is_interrupted_while_it_waits_is_not_left_to_lead(
 ) -> None:
     db, _ = commits
 
-    class Interrupted(threading.Event):
+    class Interrupted:
         """Ctrl-C at the worst moment: it has just been chosen to lead."""
 
-        def wait(self, timeout: float | None = None) -> bool:
-            super().wait(timeout)
+        def __init__(self, asleep: Any) -> None:
+            self._asleep = asleep
+            self.release = asleep.release
+
+        def acquire(self, *, timeout: float) -> bool:
+            self._asleep.acquire(timeout=timeout)
             raise KeyboardInterrupt
+
+    def interrupted(*what: Any) -> group.Seat:
+        seat = group_seat(*what)
+        seat.asleep = Interrupted(seat.asleep)
+        return seat
 
     told: list[BaseException] = []
 
@@ -238,7 +247,7 @@ def test_one_that_is_interrupted_while_it_waits_is_not_left_to_lead(
         while len(db._group._waiting) < 1:
             threading.Event().wait(0.001)
         seat = db._group._waiting[0]
-        monkeypatch.setattr(group, "Seat", lambda *told: _with_event(group_seat(*told), Interrupted()))
+        monkeypatch.setattr(group, "Seat", interrupted)
         waiter.start()
         while len(db._group._waiting) < 2:
             threading.Event().wait(0.001)
@@ -252,8 +261,3 @@ def test_one_that_is_interrupted_while_it_waits_is_not_left_to_lead(
 
 
 group_seat = group.Seat
-
-
-def _with_event(seat: group.Seat, woken: threading.Event) -> group.Seat:
-    seat.woken = woken
-    return seat
