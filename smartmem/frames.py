@@ -63,15 +63,16 @@ class Tabular:
 
 
 class Rows(tuple[T, ...], Tabular):
-    """Several records of one dataclass: a tuple that is a table too."""
+    """Several records of one dataclass, or rows of one query: a tuple that is a table too."""
 
     __slots__ = ()
 
     def _table(self) -> Table:
         if not self:
             return (), ()
-        names = [field.name for field in dataclasses.fields(self[0])]  # type: ignore[arg-type]
-        return names, [[_cell(getattr(item, name)) for name in names] for item in self]
+        first: Any = self[0]
+        fields = getattr(first, "_fields", None) or [field.name for field in dataclasses.fields(first)]
+        return fields, [[_cell(getattr(item, name)) for name in fields] for item in self]
 
 
 def _cell(value: Any) -> Any:

@@ -52,13 +52,11 @@ def list_(
       smartmem memory list --user 1 --status superseded --status deleted --json
       smartmem memory list --user 1 --as-of 2026-01-31
     """
-    from smartmem.memory.govern import list_memories
-
     when = point_in_time(as_of) if as_of else None
     more: dict[str, Any] = {"statuses": tuple(status)} if status else {}
     with workbench(database, settings, create=False) as bench:
-        page = list_memories(
-            bench.db, user, memory_types=tuple(type or ()), text=text, as_of=when, limit=limit, offset=offset, **more
+        page = bench.memories(
+            user, memory_types=tuple(type or ()), text=text, as_of=when, limit=limit, offset=offset, **more
         )
     if json:
         print_json({"total": page.total, "items": [item.to_json() for item in page.items]})
@@ -82,10 +80,8 @@ def show(
     Example:
       smartmem memory show 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
     """
-    from smartmem.memory.govern import get_memory
-
     with workbench(database, settings, create=False) as bench:
-        item = get_memory(bench.db, user, id)
+        item = bench.memory(user, id)
     _print_item(item, json)
 
 
@@ -106,12 +102,10 @@ def edit(
     Example:
       smartmem memory edit 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1 --version 1 --content "I eat fish."
     """
-    from smartmem.memory.govern import edit_memory
-
     if content is None and type is None:
         raise ConfigError("nothing to change: give --content or --type")
     with workbench(database, settings, create=False) as bench:
-        item = edit_memory(bench.db, user, id, version=version, content=content, memory_type=type)
+        item = bench.edit(user, id, version=version, content=content, memory_type=type)
     _print_item(item, json)
 
 
@@ -125,10 +119,8 @@ def delete(
     Example:
       smartmem memory delete 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
     """
-    from smartmem.memory.govern import delete_memory
-
     with workbench(database, settings, create=False) as bench:
-        item = delete_memory(bench.db, user, id)
+        item = bench.delete(user, id)
     _print_item(item, json)
 
 
@@ -142,10 +134,8 @@ def restore(
     Example:
       smartmem memory restore 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1
     """
-    from smartmem.memory.govern import restore_memory
-
     with workbench(database, settings, create=False) as bench:
-        item = restore_memory(bench.db, user, id)
+        item = bench.restore(user, id)
     _print_item(item, json)
 
 
@@ -164,12 +154,10 @@ def forget(
     Example:
       smartmem memory forget 01a20ab2-281e-749e-98e3-78802ce1a857 --user 1 --yes
     """
-    from smartmem.memory.forget import forget as forget_memory
-
     if not yes:
         typer.confirm(f"Forget memory {id} of user {user} for good?", abort=True)
     with workbench(database, settings, create=False) as bench:
-        done = forget_memory(bench.db, user, id, store=bench.store)
+        done = bench.forget(user, id)
     if json:
         print_json(dataclasses.asdict(done))
         return
@@ -189,10 +177,8 @@ def expire(
     Example:
       smartmem memory expire --dry-run
     """
-    from smartmem.memory.govern import expire_memories
-
     with workbench(database, settings, create=False) as bench:
-        count = expire_memories(bench.db, user_id=user, dry_run=dry_run)
+        count = bench.expire(user_id=user, dry_run=dry_run)
     say(f"{count} memories {'would expire' if dry_run else 'expired'}")
 
 
@@ -213,20 +199,17 @@ def switches(
       smartmem memory switches --user 1
       smartmem memory switches --user 1 --no-implicit --sensitive
     """
-    from smartmem.memory.govern import get_settings, set_settings
-
     changed = (memory, implicit, sensitive) != (None, None, None)
     with workbench(database, settings, create=False) as bench:
         now = (
-            set_settings(
-                bench.db,
+            bench.set_user_settings(
                 user,
                 memory_enabled=memory,
                 implicit_memory_enabled=implicit,
                 sensitive_memory_enabled=sensitive,
             )
             if changed
-            else get_settings(bench.db, user)
+            else bench.user_settings(user)
         )
     if json:
         print_json(dataclasses.asdict(now))
@@ -250,10 +233,8 @@ def dedupe(
     Example:
       smartmem memory dedupe --user 1
     """
-    from smartmem.memory.govern import dedupe as clean_up
-
     with workbench(database, settings, create=False) as bench:
-        groups = clean_up(bench.db, user, keep=keep, dry_run=not apply)
+        groups = bench.dedupe(user, keep=keep, dry_run=not apply)
     if json:
         print_json([dataclasses.asdict(group) for group in groups])
         return

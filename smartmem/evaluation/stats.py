@@ -78,7 +78,8 @@ def bca_of(
     estimate: Callable[[Floats], Floats], weights: Floats, confidence: float
 ) -> tuple[float, float | None, float | None]:
     """The same with the resamples given. Bias: the share of resamples below the value; acceleration: the jackknife."""
-    from scipy.special import ndtr, ndtri
+    with needs("eval"):
+        from scipy.special import ndtr, ndtri
 
     clusters = weights.shape[1]
     theta = float(estimate(np.ones((1, clusters)))[0])

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
@@ -19,6 +19,7 @@ from smartmem.db.lease_table import DEAD, PENDING, AnyRow
 from smartmem.db.leases import JOBS
 from smartmem.db.tables import memory_job_events, memory_jobs
 from smartmem.errors import BadRecord
+from smartmem.frames import Rows, Tabular
 from smartmem.jobs.types import NewJob
 from smartmem.settings import JobSettings
 from smartmem.text import sha256
@@ -130,7 +131,7 @@ _MAX_RETRY: int = JobSettings().max_retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueDepth:
+class QueueDepth(Tabular):
     """The queue at a glance. `oldest_age_s`: age in seconds of the oldest unfinished job, None when there is none."""
 
     by_status: dict[str, int]
@@ -139,8 +140,22 @@ class QueueDepth:
     oldest_age_s: float | None
 
 
+class Jobs(Rows[AnyRow]):
+    """Rows of `memory_jobs`; a notebook shows what people read of them."""
+
+    __slots__ = ()
+    _hidden: ClassVar[tuple[str, ...]] = (
+        "conversation_id", "source_message_id", "source_event_id", "idempotency_key", "payload", "max_retry",
+        "lease_token", "lease_expires_at", "trace_id", "started_at", "updated_at", "due_at", "order_key", "job_key",
+        "dead_at", "result",
+    )  # fmt: skip
+
+
 class JobQueue:
     """What operators and the workbench see of the jobs."""
+
+    def _repr_html_(self) -> str:
+        return self.depth()._repr_html_()
 
     def __init__(self, db: Database, settings: JobSettings) -> None:
         self.db, self.settings = db, settings
@@ -162,7 +177,7 @@ class JobQueue:
         job_type: str | None = None,
         limit: int = 100,
         offset: int = 0,
-    ) -> Sequence[AnyRow]:
+    ) -> Jobs:
         """Jobs, the newest first."""
         wanted = select(memory_jobs)
         if status == DEAD:
@@ -174,7 +189,7 @@ class JobQueue:
         if job_type is not None:
             wanted = wanted.where(_JOBS.job_type == job_type)
         with self.db.read() as conn:
-            return conn.execute(wanted.order_by(_JOBS.id.desc()).limit(limit).offset(offset)).all()
+            return Jobs(conn.execute(wanted.order_by(_JOBS.id.desc()).limit(limit).offset(offset)))
 
     def depth(self, *, finished: bool = True) -> QueueDepth:
         """Counts by status and the oldest unfinished job's age. Without `finished` only open and dead rows are

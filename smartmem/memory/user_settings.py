@@ -9,12 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from smartmem.db.tables import memory_user_settings
+from smartmem.frames import Tabular
 
 SENSITIVE_LEVEL = 2  # what `sensitive_memory_enabled = False` keeps out; level 1 (allergies, birthdays) stays usable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserSettings:
+class UserSettings(Tabular):
     """A user without a row has the defaults: everything on but sensitive memories."""
 
     memory_enabled: bool = True

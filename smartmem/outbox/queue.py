@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sqlalchemy import func, select
 
@@ -13,6 +14,7 @@ from smartmem.db.engine import Database
 from smartmem.db.lease_table import DEAD, AnyRow
 from smartmem.db.leases import OUTBOX
 from smartmem.db.tables import outbox_messages
+from smartmem.frames import Rows, Tabular
 from smartmem.settings import OutboxSettings
 from smartmem.types import EventStatus
 
@@ -20,7 +22,7 @@ _EVENTS = outbox_messages.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxDepth:
+class OutboxDepth(Tabular):
     """The outbox at a glance. `oldest_age_s`: age in seconds of the oldest unfinished event, None without one."""
 
     by_status: dict[str, int]
@@ -29,8 +31,21 @@ class OutboxDepth:
     oldest_age_s: float | None
 
 
+class Events(Rows[AnyRow]):
+    """Rows of `outbox_messages`; a notebook shows what people read of them."""
+
+    __slots__ = ()
+    _hidden: ClassVar[tuple[str, ...]] = (
+        "event_id", "event_version", "aggregate_id", "payload", "max_retry", "lease_token", "lease_expires_at",
+        "worker_id", "trace_id", "due_at", "order_key", "dead_at",
+    )  # fmt: skip
+
+
 class OutboxQueue:
     """The rows of the outbox."""
+
+    def _repr_html_(self) -> str:
+        return self.depth()._repr_html_()
 
     def __init__(self, db: Database, settings: OutboxSettings) -> None:
         self.db, self.settings = db, settings
@@ -42,7 +57,7 @@ class OutboxQueue:
 
     def list(
         self, *, status: str | None = None, event_type: str | None = None, limit: int = 100, offset: int = 0
-    ) -> Sequence[AnyRow]:
+    ) -> Events:
         """Events, the newest first."""
         wanted = select(outbox_messages)
         if status == DEAD:
@@ -52,7 +67,7 @@ class OutboxQueue:
         if event_type is not None:
             wanted = wanted.where(_EVENTS.event_type == event_type)
         with self.db.read() as conn:
-            return conn.execute(wanted.order_by(_EVENTS.id.desc()).limit(limit).offset(offset)).all()
+            return Events(conn.execute(wanted.order_by(_EVENTS.id.desc()).limit(limit).offset(offset)))
 
     def depth(self, *, finished: bool = True) -> OutboxDepth:
         """Counts by status and the oldest unfinished event's age. Without `finished` only open and dead rows are

@@ -13,8 +13,6 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 
 from smartmem.errors import BadRecord, SmartMemError, needs
-from smartmem.memory import govern
-from smartmem.memory.explain import explain
 from smartmem.serve.mcp_web import add_web_tools
 from smartmem.types import MemoryStatus, MemoryType, is_user
 from smartmem.web import WebTools
@@ -100,7 +98,7 @@ def server(bench: Workbench, user_id: int, web: WebTools | None = None) -> "MCPS
         """Of every memory, why it would be used for this question, or why not (a reason code)."""
 
         def call() -> Json:
-            verdicts = explain(bench.recaller, user_id, query).verdicts
+            verdicts = bench.explain(user_id, query).verdicts
             return {
                 "memories": [
                     {"id": v.memory.id, "content": v.memory.content, "code": v.code, "score": v.score} for v in verdicts
@@ -119,8 +117,7 @@ def server(bench: Workbench, user_id: int, web: WebTools | None = None) -> "MCPS
         """The user's active memories, the newest first."""
 
         def call() -> Json:
-            page = govern.list_memories(
-                bench.db,
+            page = bench.memories(
                 user_id,
                 memory_types=() if type is None else (str(type),),
                 statuses=(str(MemoryStatus.ACTIVE),),
@@ -140,7 +137,7 @@ def server(bench: Workbench, user_id: int, web: WebTools | None = None) -> "MCPS
         """Delete one memory because the user asked for it: it is never recalled again, and can be restored."""
 
         def call() -> Json:
-            gone = govern.delete_memory(bench.db, user_id, id, reason="deleted by the user through the assistant")
+            gone = bench.delete(user_id, id, reason="deleted by the user through the assistant")
             return {"id": gone.id, "status": gone.status}
 
         return said(call)
@@ -158,8 +155,8 @@ def server(bench: Workbench, user_id: int, web: WebTools | None = None) -> "MCPS
             "sensitive_memory_enabled": sensitive_memory_enabled,
         }
         if all(value is None for value in changes.values()):
-            return said(lambda: govern.get_settings(bench.db, user_id))
-        return said(lambda: govern.set_settings(bench.db, user_id, **changes))
+            return said(lambda: bench.user_settings(user_id))
+        return said(lambda: bench.set_user_settings(user_id, **changes))
 
     if web is not None:
         add_web_tools(made, web)

@@ -10,9 +10,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from smartmem.chat.append import ForeignConversation
 from smartmem.chat.message import Appended
 from smartmem.errors import BadRecord, DataError, ModelError, ScopeError, SmartMemError, StoreUnavailable, needs
-from smartmem.memory import govern
 from smartmem.memory.apply import ItemChanged
-from smartmem.memory.explain import Explanation, explain
+from smartmem.memory.explain import Explanation
+from smartmem.memory.govern import NoSuchMemory
 from smartmem.memory.recall import Recalled
 from smartmem.memory.user_settings import UserSettings
 from smartmem.memory.views import MemoryItem, Page
@@ -118,7 +118,7 @@ class Health(BaseModel):
 
 def status_of(error: SmartMemError) -> int:
     """The HTTP status of an error."""
-    if isinstance(error, govern.NoSuchMemory):
+    if isinstance(error, NoSuchMemory):
         return 404
     if isinstance(error, ScopeError):
         return 403
@@ -198,14 +198,13 @@ def app(bench: Workbench, keys: Keys) -> "FastAPI":
     @service.post("/v1/users/{user_id}/recall")
     def recall(user_id: User, question: RecallQuestion) -> RecallAnswer:
         """The memories to put before the model, gated and within their budget."""
-        options = {} if question.k is None else {"k": question.k}
-        found = bench.recall(user_id, question.query, mode=question.mode, **options)
+        found = bench.recall(user_id, question.query, mode=question.mode, k=question.k)
         return RecallAnswer(prompt=found.render().text, recalled=found)
 
     @service.post("/v1/users/{user_id}/explain")
     def explained(user_id: User, question: Question) -> Explanation:
         """Of every memory of the user (of the newest 1,000), why it would be used for this question, or why not."""
-        return explain(bench.recaller, user_id, question.query, mode=question.mode, limit=EXPLAINED)
+        return bench.explain(user_id, question.query, mode=question.mode, limit=EXPLAINED)
 
     @service.get("/v1/users/{user_id}/memories")
     def listed(
@@ -219,8 +218,7 @@ def app(bench: Workbench, keys: Keys) -> "FastAPI":
     ) -> Page:
         """A page of memories, the newest first; only active ones unless a status is named."""
         statuses = [str(one) for one in status or [MemoryStatus.ACTIVE]]
-        return govern.list_memories(
-            bench.db,
+        return bench.memories(
             user_id,
             memory_types=[str(one) for one in type or ()],
             statuses=statuses,
@@ -233,7 +231,7 @@ def app(bench: Workbench, keys: Keys) -> "FastAPI":
     @service.get("/v1/users/{user_id}/memories/{memory_id}")
     def shown(user_id: User, memory_id: MemoryId) -> MemoryItem:
         """One memory, whatever its status."""
-        return govern.get_memory(bench.db, user_id, memory_id)
+        return bench.memory(user_id, memory_id)
 
     @service.patch("/v1/users/{user_id}/memories/{memory_id}")
     def edited(user_id: User, memory_id: MemoryId, edit: Edit) -> MemoryItem:
@@ -241,28 +239,26 @@ def app(bench: Workbench, keys: Keys) -> "FastAPI":
         if edit.content is None and edit.memory_type is None:
             raise BadRecord("nothing to change: give content or memory_type")
         kind = None if edit.memory_type is None else str(edit.memory_type)
-        return govern.edit_memory(
-            bench.db, user_id, memory_id, version=edit.version, content=edit.content, memory_type=kind
-        )
+        return bench.edit(user_id, memory_id, version=edit.version, content=edit.content, memory_type=kind)
 
     @service.delete("/v1/users/{user_id}/memories/{memory_id}")
     def deleted(user_id: User, memory_id: MemoryId) -> MemoryItem:
         """Delete a memory: it is never recalled again, but can be restored."""
-        return govern.delete_memory(bench.db, user_id, memory_id)
+        return bench.delete(user_id, memory_id)
 
     @service.post("/v1/users/{user_id}/memories/{memory_id}/restore")
     def restored(user_id: User, memory_id: MemoryId) -> MemoryItem:
         """Make a deleted memory active again."""
-        return govern.restore_memory(bench.db, user_id, memory_id)
+        return bench.restore(user_id, memory_id)
 
     @service.get("/v1/users/{user_id}/settings")
     def switches(user_id: User) -> UserSettings:
         """What the user allows."""
-        return govern.get_settings(bench.db, user_id)
+        return bench.user_settings(user_id)
 
     @service.patch("/v1/users/{user_id}/settings")
     def switched(user_id: User, changes: Switches) -> UserSettings:
         """Change what the user allows; it holds for writing and reading from the next call on."""
-        return govern.set_settings(bench.db, user_id, **changes.model_dump())
+        return bench.set_user_settings(user_id, **changes.model_dump())
 
     return service

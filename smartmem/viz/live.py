@@ -25,13 +25,14 @@ class LiveStates:
     """Asks `source` every so often in a thread of its own and shows the answer, once more when the block ends.
 
     It only looks: an error of `source` (a database that is away) is shown and asked again, and never ends the work.
-    After the block nothing runs any more; what was shown last stays.
+    After the block nothing runs any more; what was shown last stays, in a notebook as plain HTML: a widget would be
+    empty when the notebook is opened again.
     """
 
     def __init__(self, source: Callable[[], Counts], *, every_s: float = EVERY_S, stream: TextIO | None = None) -> None:
         self._source, self._every_s = source, every_s
         self._stream = stream or sys.stderr
-        self._widget = None if stream is not None else _widget()
+        self._view = None if stream is not None else _View.here()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.last: Counts = {}
@@ -50,7 +51,9 @@ class LiveStates:
         if self._thread is not None:
             self._thread.join(JOIN_S)
         self._look()
-        if self._widget is None:
+        if self._view is not None:
+            self._view.close()
+        else:
             self._stream.write("\n" if self._stream.isatty() else f"{as_text(self.last)}\n")
 
     def _watch(self) -> None:
@@ -64,8 +67,8 @@ class LiveStates:
         except SmartMemError as error:
             text, html = str(error), f"<p>{escape(str(error))}</p>"
         self.looks += 1
-        if self._widget is not None:
-            self._widget.value = html
+        if self._view is not None:
+            self._view.show(html)
         elif self._stream.isatty():
             self._stream.write(f"\r\x1b[K{text}")
             self._stream.flush()
@@ -97,18 +100,32 @@ def _ordered(counts: Counts) -> list[tuple[str, int]]:
     return known + sorted((state, count) for state, count in counts.items() if state not in STATE_COLOURS and count)
 
 
-def _widget() -> Any:
-    """A displayed widget when a notebook's kernel runs this and ipywidgets is there, else None."""
-    kernel = sys.modules.get("IPython")
-    shell = kernel.get_ipython() if kernel is not None else None
-    if shell is None or not hasattr(shell, "kernel"):
-        return None
-    try:
-        import ipywidgets
-    except ImportError:
-        return None
-    from IPython.display import display
+class _View:
+    """A widget in the output of the running cell, which leaves its last content behind."""
 
-    made = ipywidgets.HTML(value=as_html({}))
-    display(made)  # type: ignore[no-untyped-call]
-    return made
+    def __init__(self, widgets: Any, display: Any) -> None:
+        self._display = display
+        self._box = widgets.HTML(value=as_html({}))
+        self._handle = display.display(self._box, display_id=True)
+
+    @classmethod
+    def here(cls) -> Self | None:
+        """One where a notebook's kernel runs this and ipywidgets is there, else None."""
+        kernel = sys.modules.get("IPython")
+        shell = kernel.get_ipython() if kernel is not None else None
+        if shell is None or not hasattr(shell, "kernel"):
+            return None
+        try:
+            import ipywidgets
+        except ImportError:
+            return None
+        from IPython import display
+
+        return cls(ipywidgets, display)
+
+    def show(self, html: str) -> None:
+        self._box.value = html
+
+    def close(self) -> None:
+        self._handle.update(self._display.HTML(self._box.value))
+        self._box.close()

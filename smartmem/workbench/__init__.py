@@ -11,13 +11,10 @@ Everything below takes its parts as arguments; nothing below picks them.
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-
-from sqlalchemy.engine import make_url
 
 from smartmem.chat import history
 from smartmem.clock import Clock
@@ -26,18 +23,15 @@ from smartmem.db.engine import Database
 from smartmem.errors import StoreUnavailable
 from smartmem.frames import Rows
 from smartmem.jobs.queue import JobQueue
-from smartmem.memory import explain as accounts
-from smartmem.memory import govern
 from smartmem.memory import replay as replays
-from smartmem.memory.recall import Mode, Recalled, Recaller
 from smartmem.memory.reconcile import Drift, reconcile
-from smartmem.memory.views import Page
 from smartmem.outbox.queue import OutboxQueue
-from smartmem.rag.protocols import Embedder, VectorStore
-from smartmem.rag.registry import create
-from smartmem.rag.store.deferred import DeferredStore
+from smartmem.rag.registry import Spec
 from smartmem.rag.types import Retrieval
 from smartmem.settings import Settings
+from smartmem.viz.live import LiveStates, live_states
+from smartmem.workbench.background import Background
+from smartmem.workbench.control import Control
 from smartmem.workbench.importing import import_file
 from smartmem.workbench.reading import job_history, memory_latency, status
 from smartmem.workbench.reports import DrainReport, ImportReport, JobHistory, Status, TurnHit, TurnHits
@@ -50,15 +44,16 @@ if TYPE_CHECKING:
 __all__ = ["DrainReport", "ImportReport", "JobHistory", "Status", "TurnHit", "TurnHits", "Workbench"]
 
 
-class Workbench:
+class Workbench(Control):
     """A database with its components. Close it, or use it as a context manager; components load on first use."""
 
     def __init__(self, settings: Settings, db: Database) -> None:
-        self.settings, self.db = settings, db
+        super().__init__(settings, db)
         self.jobs = JobQueue(db, settings.jobs)
         self.outbox = OutboxQueue(db, settings.outbox)
         self.runner = Runner(self)
         self._turns = TurnSearch(db)
+        self._working: list[Background] = []
 
     @classmethod
     def open(
@@ -72,7 +67,8 @@ class Workbench:
     ) -> Self:
         """Open a database URL (default: the settings') and bring an empty one to the current schema.
 
-        `settings`: a `Settings`, or a file. `sections` replace whole sections: `embedder={"name": "mock"}`.
+        `settings`: a `Settings`, or a file. `sections` replace whole sections: `embedder={"name": "mock"}`
+        (`smartmem.open` lists them).
         With `create=False` a missing SQLite file is an error instead of a new database.
         Raises `ConfigError` for bad settings, `StoreUnavailable` when the database cannot be reached.
         """
@@ -110,53 +106,16 @@ class Workbench:
         return self.db.url
 
     def close(self) -> None:
-        """Release the store and the database; closing twice is no error."""
+        """End background work, release the store and the database; closing twice is no error."""
+        for work in self._working:
+            work.end()
+        self._working.clear()
         for name in ("store", "embedder"):
             part = self.__dict__.pop(name, None)
             if hasattr(part, "close"):
                 part.close()
         self._turns.close()
         self.db.close()
-
-    # --- components, made when first asked for ------------------------------------------------------------------
-
-    @functools.cached_property
-    def embedder(self) -> Embedder:
-        """The embedder of the settings."""
-        made: Embedder = create("embedder", self.settings.embedder)
-        return made
-
-    @functools.cached_property
-    def store(self) -> VectorStore:
-        """The vector store of the settings. One that is away keeps nobody from starting; a wrong setting does."""
-        dim = self.embedder.dim
-        made = DeferredStore(lambda: create("store", self.store_spec, dim=dim), dim)
-        made.try_open()
-        return made
-
-    @property
-    def store_spec(self) -> dict[str, Any]:
-        """What makes the store; vectors kept on this machine lie beside the database unless the settings say where."""
-        spec = dict(self.settings.store)
-        if spec.get("name") == "memory":
-            spec.setdefault("path", str(self._beside("vectors.db")))
-        elif spec.get("name") == "milvus" and "uri" not in spec:
-            spec.setdefault("path", str(self._beside("milvus")))
-        return spec
-
-    def _beside(self, suffix: str) -> Path:
-        """A place for vectors: beside an SQLite database under its name, else in the current folder."""
-        url = make_url(self.settings.database_url)
-        if url.get_backend_name() == "sqlite" and url.database:
-            return Path(url.database).with_suffix(f".{suffix}")
-        return Path(f"smartmem.{suffix}")
-
-    @property
-    def recaller(self) -> Recaller:
-        """Recall over this database, store and embedder."""
-        return Recaller(
-            self.db, self.store, self.embedder, settings=self.settings.recall, mode=self.settings.memory.read.mode
-        )
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -168,9 +127,17 @@ class Workbench:
         role: str,
         content: str,
         occurred_at: dt.datetime | None = None,
-        **more: Any,
+        client_message_id: str | None = None,
+        assistant_id: str | None = None,
+        speaker: str | None = None,
+        run_id: str | None = None,
+        trace_id: str | None = None,
     ) -> history.Appended:
-        """Store one message with its event, in one transaction; `occurred_at` is now unless given."""
+        """Store one message with its event, in one transaction; `occurred_at` is now unless given.
+
+        One with a `client_message_id` that its conversation already has is not stored again (`created` is False).
+        Raises `BadRecord` for what cannot be stored; then nothing is.
+        """
         return history.append_message(
             self.db,
             user_id=user_id,
@@ -178,7 +145,11 @@ class Workbench:
             role=role,
             content=content,
             occurred_at=occurred_at or self.db.now(),
-            **more,
+            client_message_id=client_message_id,
+            assistant_id=assistant_id,
+            speaker=speaker,
+            run_id=run_id,
+            trace_id=trace_id,
         )
 
     def import_file(self, file: str | Path, format: str) -> ImportReport:
@@ -205,6 +176,19 @@ class Workbench:
             return self.runner.run(stop, workers=workers, metrics_port=metrics_port)
         with until_told() as told:
             return self.runner.run(told, workers=workers, metrics_port=metrics_port)
+
+    def start(self, *, workers: int | None = None) -> Background:
+        """Relay and work in the background, so that the notebook stays usable; `.stop()` ends it, and so does `close`.
+
+        Raises at once what keeps the store or the embedder from being made.
+        """
+        self.store  # noqa: B018 - made here, where an error is seen
+        self._working.append(Background(self, workers))
+        return self._working[-1]
+
+    def live(self, *, every_s: float = 0.5) -> LiveStates:
+        """Show the jobs by state for the length of a `with` block: a widget in a notebook, else a line of text."""
+        return live_states(lambda: self.status().jobs, every_s=every_s)
 
     def reconcile(self, *, user_id: int | None = None, dry_run: bool = False) -> Drift:
         """Compare memories with the vector store, both ways, and mend the store."""
@@ -233,28 +217,31 @@ class Workbench:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    def memories(self, user_id: int, **filters: Any) -> Page:
-        """A page of a user's memories, also `as_of` a time. See `smartmem.memory.govern.list_memories`."""
-        return govern.list_memories(self.db, user_id, **filters)
-
     def diff(self, a: str, b: str, *, user_id: int | None = None) -> Rows[replays.Difference]:
         """What namespaces `a` and `b` remember differently, user by user."""
         return replays.diff(self.db, a, b, user_id=user_id)
 
-    def explain(self, user_id: int, query: str, **options: Any) -> accounts.Explanation:
-        """Of every memory of a user, why it would be used for a query, or why not."""
-        return accounts.explain(self.recaller, user_id, query, **options)
+    def search_turns(
+        self,
+        user_id: int,
+        query: str,
+        *,
+        k: int = 10,
+        preset: str | None = None,
+        chunker: Spec | None = None,
+        embedder: Spec | None = None,
+        retriever: Spec | None = None,
+        reranker: Spec | None = None,
+        candidates: int | None = None,
+        threshold: float | None = None,
+    ) -> TurnHits:
+        """The chat turns of one user for a query, by the pipeline of `settings.chat_search`.
 
-    def lineage(self, user_id: int, memory_id: str) -> accounts.Lineage:
-        """The way of one memory: message, event, job, decision, memory, audit, vector row."""
-        return accounts.lineage(self.db, user_id, memory_id, store=self.store)
-
-    def recall(self, user_id: int, query: str, *, mode: Mode | None = None, **options: Any) -> Recalled:
-        """The memories of one user for a query: scored, gated, budgeted. See `smartmem.memory.recall.Recaller`."""
-        return self.recaller.recall(user_id, query, mode=mode, **options)
-
-    def search_turns(self, user_id: int, query: str, *, k: int = 10, **spec: Any) -> TurnHits:
-        """The chat turns of one user for a query, by the pipeline of `settings.chat_search` (`spec` changes parts)."""
+        `preset` is `fast`, `balanced` or `quality`; a part that is given takes the place of the pipeline's.
+        """
+        given = {"preset": preset, "chunker": chunker, "embedder": embedder, "retriever": retriever,
+                 "reranker": reranker, "candidates": candidates, "threshold": threshold}  # fmt: skip
+        spec = {name: value for name, value in given.items() if value is not None}
         found = self.inspect_turns(user_id, query, k=k, trace=False, **spec)
         return TurnHits(
             query=query,
@@ -264,10 +251,7 @@ class Workbench:
         )
 
     def inspect_turns(self, user_id: int, query: str, *, k: int = 10, trace: bool = True, **spec: Any) -> Retrieval:
-        """The same search with what each stage did in `.stages`: its candidates in order, scores, milliseconds.
-
-        Indexes the user's messages first; vectors come from the cache after the first time.
-        """
+        """The same search (`spec` as there) with what each stage did in `.stages`: candidates in order, scores, ms."""
         return self._turns.search(user_id, query, k, {**self.settings.chat_search, **spec}, trace=trace)
 
     def messages(self, user_id: int) -> Rows[history.Message]:

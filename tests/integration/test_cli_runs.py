@@ -107,12 +107,12 @@ def test_the_demo_runs_twice_and_names_its_report(cli: Cli, tmp_path: Path, monk
     report = Path(first.strip().splitlines()[-1].removeprefix("report: "))
     assert report == tmp_path / "out" / "report" / "report.html"
     assert "smartmem-tiny" in report.read_text("utf-8")
-    again = cli.ok("demo", "--out", tmp_path / "out").out
+    monkeypatch.chdir(tmp_path)  # data/tiny and its suite come with the package
+    again = cli.ok("demo", "--out", "out").out
     assert "638 messages, 0 added, 638 already there" in again
-    monkeypatch.chdir(tmp_path)
-    away = cli("demo", "--out", "x")
+    away = cli("demo", "--data", "nowhere")
     assert away.status == 2
-    assert "in a clone of the project" in away.err
+    assert "nowhere holds no dialogues.jsonl" in away.err
 
 
 def test_each_stage_of_a_search_is_shown(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from packaging.version import Version
 
 from smartmem.db.engine import Database
 from smartmem.errors import ConfigError, MissingExtra, StoreError
+from smartmem.evaluation.stats import bca
 from smartmem.memory.compare import comparator_names, create_comparator
 from smartmem.memory.extract import create_extractor, extractor_names
 from smartmem.rag import registry
@@ -262,6 +263,13 @@ def test_searching_the_web_opens_no_page_and_needs_no_extra(core_only: Callable[
     assert _tools(None, reading=False).names() == ["web_search"]
     with pytest.raises(MissingExtra, match=r"smartmem\[web\]"):
         _tools(None)
+
+
+def test_intervals_ask_for_their_extra(core_only: Callable[..., None]) -> None:
+    """`eval web` has what it needs for its pages in `web`, and only its intervals come from `eval`."""
+    core_only({"scipy"})
+    with pytest.raises(MissingExtra, match=r"smartmem\[eval\]"):
+        bca(lambda weights: weights.mean(axis=1), clusters=4)
 
 
 def test_an_extra_that_works_on_another_brings_it() -> None:

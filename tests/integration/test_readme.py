@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,11 @@ _DATABASE = re.compile(r"mysql\+pymysql://[^\s\"'@]*@db\.example[^\s\"']*")
     ],
 )
 def test_blocks_of_a_page_run(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    for name in ("data", "eval/suites"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).symlink_to(ROOT / name)
+    said = ""
     for block in PAGES[page]:
+        if block.language == "python":
+            said = f"{said}\n{block.text}" if block.goes_on else block.text
+            block = replace(block, text=said)
         if not block.skip:
             run(block, tmp_path, request)
 

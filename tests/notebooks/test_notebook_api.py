@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +12,20 @@ import pytest
 
 import smartmem
 from smartmem.clock import UTC
-from smartmem.errors import MissingExtra, MissingModel, Unmeasurable
+from smartmem.errors import ConfigError, MissingExtra, MissingModel, Unmeasurable
 from smartmem.evaluation.asked import ask_memories, rates
 from smartmem.evaluation.datasets.registry import find_files, load_dataset
 from smartmem.evaluation.results import load_run
 from smartmem.memory.explain import lineage
 from smartmem.memory.forget import forget
 from smartmem.memory.govern import list_memories
+from smartmem.memory.recall import Recaller
+from smartmem.rag.pipeline import _KEYS
+from smartmem.settings import Settings
 from smartmem.viz import job_states, lineage_graph, memory_timeline, metric_bars
 from smartmem.viz.notebook import Chart, draw, draw_many, lineage_rows, timeline
 from smartmem.workbench import JobHistory, TurnHits, Workbench
+from tests.support.net import poll
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +120,74 @@ def test_answers_are_shown_without_pandas(bench: Workbench, monkeypatch: pytest.
         assert "<td>" in answer._repr_html_()
     with pytest.raises(MissingExtra, match="pandas"):
         bench.status().to_frame()
+
+
+def test_jobs_and_events_are_tables_too(bench: Workbench) -> None:
+    job, *_ = jobs = bench.jobs.list(user_id=1)
+    assert jobs.to_frame().loc[0, "id"] == job.id
+    assert "payload" in jobs.to_frame(), "the frame has all of it"
+    for rows in (jobs, bench.outbox.list(limit=3)):
+        assert "Leeds" not in rows._repr_html_(), "what people do not read is left out of the table"
+        assert "<td>" in rows._repr_html_()
+    for queue in (bench.jobs, bench.outbox):
+        assert "unfinished" in queue._repr_html_()
+    assert bench.jobs.list(user_id=999)._repr_html_().count("<td>") == 0
+
+
+def test_memories_are_changed_by_calls_of_the_workbench(bench: Workbench) -> None:
+    bench.append(user_id=8, conversation_id="c8", role="user", content="I live in Porto now.")
+    bench.drain()
+    (item,) = bench.memories(8).items
+    edited = bench.edit(8, item.id, version=item.version, content="I live in Lisbon now.")
+    assert bench.memory(8, item.id).content == edited.content == "I live in Lisbon now."
+    assert bench.delete(8, item.id).status == "deleted"
+    assert bench.recall(8, "Where do I live?").items == ()
+    assert bench.restore(8, item.id).status == "active"
+    assert (bench.expire(user_id=8), bench.dedupe(8)) == (0, ())
+    off = bench.set_user_settings(8, memory_enabled=False)
+    assert off == bench.user_settings(8)
+    assert "memory_enabled" in off.to_frame()
+    assert bench.explain(8, "Where do I live?").to_frame()["code"].tolist() == ["SETTING_BLOCKED"]
+    assert bench.forget(8, item.id).items == 1
+    assert bench.memories(8, statuses=()).total == 0
+
+
+def test_calls_say_what_they_take() -> None:
+    """Tab completion and `?` know names only: what hides behind **options cannot be found."""
+    calls = {name: call for name, call in inspect.getmembers(Workbench) if name[0] != "_" and callable(call)}
+    for name, call in calls.items():
+        assert (call.__doc__ or "").strip(), f"{name} has no docstring"
+        taken = inspect.signature(call).parameters.values()
+        if name not in {"open", "inspect_turns"}:  # smartmem.open and search_turns name the same
+            assert not [p.name for p in taken if p.kind is p.VAR_KEYWORD], f"{name} hides what it takes"
+    opening = set(inspect.signature(smartmem.open).parameters) - {"database", "settings", "create", "clock"}
+    assert opening == set(Settings.model_fields) - {"database_url"}
+    asked = {name: p.default for name, p in inspect.signature(Recaller.recall).parameters.items()}
+    assert asked == {name: p.default for name, p in inspect.signature(Workbench.recall).parameters.items()}
+    parts = set(inspect.signature(Workbench.search_turns).parameters) - {"self", "user_id", "query"}
+    assert parts == set(_KEYS) - {"store"}
+
+
+def test_background_work_raises_what_ended_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with smartmem.open(f"sqlite:///{tmp_path}/b.db", embedder={"name": "mock"}) as made:
+        with made.start() as work:
+            assert "working" in repr(work)
+        assert "stopped" in work._repr_html_()
+
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("no relay today")
+
+        monkeypatch.setattr(made.runner, "run", broken)
+        work = made.start()
+        assert poll(lambda: not work.running, seconds=5)
+        assert "ended by RuntimeError" in repr(work)
+        with pytest.raises(RuntimeError, match="no relay today"):
+            work.stop()
+        assert "no relay today" in caplog.text, "whoever never stops it still reads why it ended"
+    with pytest.raises(ConfigError, match="nonsense"):
+        smartmem.open(f"sqlite:///{tmp_path}/b.db", embedder={"name": "nonsense"}).start()
 
 
 def test_turn_hits_say_why_a_stage_was_left_out() -> None:

@@ -4,6 +4,7 @@
     <!-- run: save as suite.toml -->                          written to that file instead of being run
     <!-- run: with mariadb -->                                run against the private server of the tests
     <!-- run: fails with 2 -->                                the last command of the block ends with this status
+    <!-- run: goes on -->                                     Python of the kernel in which the block before ran
 
 Without a comment, `bash`, `console` and `python` blocks are run; other languages are only read. The blocks of one file
 run one after the other in one folder, as a reader would type them.
@@ -24,7 +25,8 @@ _BLOCK = re.compile(
     r"```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^(?P=in)```$"
 )
 _ORDER = re.compile(
-    r"skip because (?P<skip>.+)|save as (?P<save>\S+)|with (?P<server>mariadb)|fails with (?P<status>\d+)"
+    r"skip because (?P<skip>.+)|save as (?P<save>\S+)|with (?P<server>mariadb)|"
+    r"fails with (?P<status>\d+)|(?P<goes_on>goes on)"
 )
 
 
@@ -39,6 +41,7 @@ class Block:
     save: str = ""
     server: str = ""
     status: int = 0
+    goes_on: str = ""
 
     @property
     def script(self) -> str:
