@@ -16,7 +16,7 @@ NBVAL = $(BIN)/python -m pytest -p no:cacheprovider --nbval-current-env --nbval-
 # No model and no clock in their outputs: every figure has to come out as committed.
 STRICT := notebooks/02_chunkers.ipynb notebooks/07_report.ipynb
 
-.PHONY: help demo test check lint unit notebooks docs coverage lock lab bench clean
+.PHONY: help demo test check lint unit notebooks rerun docs coverage lock lab bench clean
 
 help:  ## list the targets
 > @grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,12 @@ unit:  ## all tests but the notebooks
 notebooks:  ## run every notebook; two of them strictly against their committed outputs
 > SMARTMEM_PROFILE=ci $(NBVAL) --nbval-lax $(filter-out $(STRICT),$(wildcard notebooks/*.ipynb))
 > SMARTMEM_PROFILE=ci $(NBVAL) --nbval $(STRICT)
+
+BOOKS ?= $(wildcard notebooks/*.ipynb)
+rerun:  ## run the notebooks (BOOKS=…) anew in place, for what is committed is what they showed; on a quiet machine
+> for book in $(BOOKS); do SMARTMEM_PROFILE=ci $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+>   --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $$book; done
+> $(BIN)/python -m pytest -q tests/notebooks/test_guard.py
 
 docs:  ## build the documentation's site in site/; a warning or a link that leads nowhere is an error
 > $(BIN)/mkdocs build --strict --quiet

@@ -12,6 +12,7 @@ import numpy as np
 
 from smartmem.errors import needs
 from smartmem.viz.figures import colours, label, labels
+from smartmem.viz.names import write_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +51,11 @@ def _legend(ax: Axes, **options: Any) -> None:
         ax.legend(**options)
 
 
+def _legend_below(ax: Axes) -> None:
+    """A legend under the axes, where no curve and no bar can run through it, however many there are."""
+    _legend(ax, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+
+
 def recall_curves(ax: Axes, curves: Mapping[str, Sequence[Row]], title: str = "Recall at k") -> Axes:
     """`{arm: [{"k", "mean", "lo", "hi"}]}`; the band is the interval."""
     ks: set[int] = set()
@@ -67,7 +73,7 @@ def recall_curves(ax: Axes, curves: Mapping[str, Sequence[Row]], title: str = "R
         ax.minorticks_off()
     ax.set_ylim(0, 1)
     ax.set(xlabel="k", ylabel="recall@k", title=label(title, 90))
-    _legend(ax, loc="upper left" if len(curves) < 9 else "center left")
+    _legend_below(ax)
     return ax
 
 
@@ -94,7 +100,7 @@ def metric_bars(ax: Axes, means: Mapping[str, Row], title: str, unit: str = "") 
 
 
 def category_bars(ax: Axes, bars: Mapping[str, Mapping[str, Row]], title: str) -> Axes:
-    """`{arm: {category: {"mean", "lo", "hi", "queries"}}}` as groups of bars with intervals."""
+    """`{arm: {category: {"mean", "lo", "hi"}}}` as groups of bars with intervals; "queries" stands below a group."""
     categories = sorted({name for rows in bars.values() for name in rows})
     width = 0.8 / max(len(bars), 1)
     for index, (arm, rows) in enumerate(bars.items()):
@@ -111,11 +117,13 @@ def category_bars(ax: Axes, bars: Mapping[str, Mapping[str, Row]], title: str) -
     sizes = {
         name: max((r[name].get("queries", 0) for r in bars.values() if name in r), default=0) for name in categories
     }
-    ax.set_xticks(range(len(categories)), [f"{label(name, 16)}\nn={sizes[name]}" for name in categories])
+    ax.set_xticks(
+        range(len(categories)), [label(name, 16) + (f"\nn={sizes[name]}" if sizes[name] else "") for name in categories]
+    )
     ax.grid(axis="x", visible=False)
     ax.set_ylim(bottom=0)
     ax.set_title(label(title, 90))
-    _legend(ax, ncols=min(len(bars), 4), loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    _legend_below(ax)
     return ax
 
 
@@ -183,7 +191,7 @@ def latency_ecdf(ax: Axes, times: Mapping[str, Sequence[float]], title: str = "L
     ax.set_xscale("log")
     ax.set_ylim(0, 1.02)
     ax.set(title=label(title, 90), xlabel="ms (log)", ylabel="share of queries")
-    _legend(ax, loc="lower right")
+    _legend_below(ax)
     return ax
 
 
@@ -198,7 +206,7 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
     if len(best) > 1:
         ax.plot(*zip(*best, strict=True), color="#999999", lw=1, ls="--", zorder=1)
     names = labels([row["arm"] for row in points])
-    for index, (name, row) in enumerate(zip(names, points, strict=True)):
+    for index, row in enumerate(points):
         low, high = _error(row["score"], row["lo"], row["hi"])
         look = _look(ax, index)
         ax.errorbar(
@@ -211,29 +219,11 @@ def frontier(ax: Axes, points: Sequence[Row], title: str, score: str = "score") 
             capsize=2,
             lw=1,
         )
-        # To the left of the right-most point, for its name would leave the axes, and of one with a neighbour close by.
-        right = len(points) > 1 and (row["ms"] >= max(r["ms"] for r in points) or _crowded(row, points))
-        below = any(_touch(row, other) for other in points[:index])  # that one's name stands above
-        ax.annotate(
-            name, (row["ms"], row["score"]), xytext=(-9 if right else 9, -13 if below else 7),
-            textcoords="offset points", fontsize=8, ha="right" if right else "left",
-        )  # fmt: skip
     ax.set_xscale("log")
     ax.margins(x=0.18, y=0.14)
     ax.set(title=label(title, 90), xlabel="ms a query, median (log)", ylabel=score)
+    write_names(ax, names, [(row["ms"], row["score"], row["lo"], row["hi"]) for row in points])
     return ax
-
-
-def _crowded(row: Row, points: Sequence[Row]) -> bool:
-    """Whether a point to the right stands where the name of this one would be written."""
-    near = [other for other in points if row["ms"] < other["ms"] < 4 * row["ms"]]
-    high = row["hi"] or row["score"]
-    return any((o["lo"] or o["score"]) <= high and row["score"] <= (o["hi"] or o["score"]) for o in near)
-
-
-def _touch(row: Row, other: Row) -> bool:
-    """Whether the names of two points would stand in one another."""
-    return bool(0.6 < row["ms"] / max(other["ms"], 1e-9) < 1.7 and abs(row["score"] - other["score"]) < 0.04)
 
 
 def job_states(ax: Axes, series: Mapping[str, Sequence[float]], title: str = "Jobs by state") -> Axes:

@@ -81,6 +81,23 @@ def test_a_lineage_has_a_box_for_each_station_and_an_arrow_to_each_but_the_first
     assert {step["stage"] for step in steps} <= set(words)
 
 
+def test_names_of_points_stand_clear_of_points_and_of_each_other() -> None:
+    """Notebook 04's arms: two within a point's width, three in one decade, one alone at the right edge."""
+    at = {"bm25": (0.2, 0.71), "dense": (5.8, 0.61), "hybrid": (6.1, 0.766), "+ neighbours": (13, 0.786),
+          "+ late": (15, 0.81), "+ rerank": (90, 0.77)}  # fmt: skip
+    points = [{"arm": arm, "ms": x, "score": y, "lo": y - 0.05, "hi": y + 0.05} for arm, (x, y) in at.items()]
+    with figure() as (fig, ax):
+        frontier(ax, points, "t")
+        fig.draw_without_rendering()
+        boxes = {text.get_text(): text.get_window_extent() for text in ax.texts}
+        centres = {arm: ax.transData.transform(place) for arm, place in at.items()}
+        whole = fig.bbox
+    for name, box in boxes.items():
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+        assert not [arm for arm, (x, y) in centres.items() if box.contains(x, y)], f"{name} covers a point"
+        assert not [other for other in boxes if other != name and box.overlaps(boxes[other])], f"{name} covers a name"
+
+
 def test_pictures_are_as_legible_on_a_dark_page_as_in_print() -> None:
     """Nothing shows through a figure, and every colour of an arm stands off its ground."""
     from matplotlib.colors import to_rgb
