@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, QueuePool
 
 from smartmem.db import dialects
 from smartmem.errors import ConfigError, MissingExtra, needs
@@ -49,7 +49,7 @@ def parse_url(url: str | URL) -> URL:
 
 def make_engine(url: URL) -> Engine:
     """A pool of connections; it connects on first use. Raises `MissingExtra` or `ConfigError` without the driver."""
-    kind = url.get_backend_name()
+    kind, by_pymysql = url.get_backend_name(), url.get_driver_name() == "pymysql"
     # Payloads are JSON written and read as text; microseconds are kept by UtcDateTime.
     # Errors are logged and kept on rows (last_error): they must not carry a statement's parameters, which hold what
     # users said.
@@ -63,9 +63,11 @@ def make_engine(url: URL) -> Engine:
         # Without a strict mode a value that does not fit is cut in silence. 50 s for a lock is longer than a lease.
         # Without backslash escapes (standard SQL) PyMySQL only doubles single quotes; else it escapes each `"` of each
         # payload, in Python, which was a tenth of a batch's time.
-        modes = "STRICT_ALL_TABLES" + (",NO_BACKSLASH_ESCAPES" if url.get_driver_name() == "pymysql" else "")
+        modes = "STRICT_ALL_TABLES" + (",NO_BACKSLASH_ESCAPES" if by_pymysql else "")
         init = f"SET SESSION sql_mode=CONCAT(@@sql_mode,',{modes}'), innodb_lock_wait_timeout={BUSY_S:.0f}"
         options["connect_args"] = {"init_command": init}
+    if by_pymysql:
+        options["pool_reset_on_return"] = None  # _end_transaction does what is left to do
     try:
         engine = create_engine(url, **options)
     except ModuleNotFoundError as error:
@@ -79,10 +81,11 @@ def make_engine(url: URL) -> Engine:
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
     else:
-        if engine.driver == "pymysql":
-            event.listen(engine, "connect", _agree_on_backslashes)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _check_idle)
+    if by_pymysql:
+        event.listen(engine, "connect", _agree_on_backslashes)
+        event.listen(engine, "reset", _end_transaction)
     return engine
 
 
@@ -105,6 +108,16 @@ def _agree_on_backslashes(dbapi: Any, _entry: ConnectionPoolEntry) -> None:
             cursor.execute("SET SESSION sql_mode=REPLACE(@@sql_mode,'NO_BACKSLASH_ESCAPES','')")
 
 
+def _end_transaction(dbapi: Any, _entry: ConnectionPoolEntry, _state: PoolResetState) -> None:
+    """Roll back what is open when a connection is returned. SQLAlchemy's pool does so blindly, after each commit too:
+    one round trip of the four that the smallest transaction takes."""
+    with needs("mysql"):
+        from pymysql.constants import SERVER_STATUS
+
+    if dbapi.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+        dbapi.rollback()
+
+
 def _sqlite_begin(conn: Connection) -> None:
     options = conn.get_execution_options()
     if not options.get(PLAIN):
@@ -123,9 +136,6 @@ def _check_idle(dbapi: Any, entry: ConnectionPoolEntry, _proxy: Any) -> None:
     if time.monotonic() - entry.info.get("smartmem_used", time.monotonic()) < IDLE_CHECK_S:
         return
     try:
-        if hasattr(dbapi, "ping"):
-            dbapi.ping(reconnect=False)
-        else:
-            dbapi.cursor().execute("SELECT 1")
+        dbapi.cursor().execute("SELECT 1")
     except Exception as error:
         raise DisconnectionError(str(error)) from error

@@ -120,16 +120,17 @@ class Database:
         """
         with self._translated():
             self._check_schema()
-            for left in range(retries - 1, -1, -1):
+            failures = 0
+            while True:
                 try:
                     with self._transaction() as conn:
                         return work(conn)
                 except DBAPIError as error:
-                    if not left or not dialects.is_retryable(error):
+                    failures += 1
+                    if failures >= retries or not dialects.is_retryable(error):
                         raise
                 # Random, so that two that met do not meet again; bounded: 5 ms to about 0.6 s.
-                time.sleep(random.uniform(0.5, 1) * 0.005 * 2 ** (retries - 1 - left))  # noqa: S311
-            raise AssertionError("unreachable: the last failure is raised above")
+                time.sleep(random.uniform(0.5, 1) * 0.005 * 2 ** (failures - 1))  # noqa: S311
 
     def grouped(self, write: Write[Item, Outcome], items: Sequence[Item]) -> Sequence[Outcome]:
         """Write a few items in a transaction that they may share with other threads' (group commit).

@@ -213,6 +213,26 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         db.migrate()
 
 
+@pytest.mark.mariadb
+def test_a_connection_goes_back_without_a_transaction(mariadb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody ended is rolled back; what was committed is not asked about again."""
+    db = Database.open(mariadb_url)
+    db.migrate()
+    raw = db.engine.raw_connection()
+    raw.cursor().execute("INSERT INTO memory_user_settings VALUES (1,1,1,0,'2026-01-01')")
+    used = raw.driver_connection
+    raw.close()
+    assert count(db) == 0
+    sent: list[int] = []
+    ask = type(used)._execute_command
+    monkeypatch.setattr(type(used), "_execute_command", lambda self, *told: (sent.append(1), ask(self, *told))[1])
+    with db.begin() as conn:
+        conn.execute(insert(memory_user_settings), [row(2)])
+    assert len(sent) == 2  # the statement and the commit
+    assert count(db) == 1
+    db.close()
+
+
 def test_a_locked_file_is_told_from_a_broken_one(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlite3
 
