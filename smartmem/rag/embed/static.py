@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from smartmem.rag.embed.vectors import empty, unit
 from smartmem.rag.models import resolve
 from smartmem.rag.protocols import Vectors
 from smartmem.rag.registry import register
-
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+from smartmem.rag.tensors import read_tensors
 
 
 @register("embedder", "static")
@@ -59,18 +57,9 @@ class StaticEmbedder:
 
 
 def read_matrix(file: Path) -> NDArray[np.float32]:
-    """The one 2-d tensor of a safetensors file as float32.
-
-    The format is 8 bytes of header length (little-endian), a JSON header, raw tensors: reading it here saves a
-    dependency. Raises `ModelError` when there is not exactly one float matrix.
-    """
-    raw = file.read_bytes()
-    size = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + size])
-    found = [t for name, t in header.items() if name != "__metadata__" and len(t["shape"]) == 2]
-    if len(found) != 1 or found[0]["dtype"] not in _DTYPES:
-        raise ModelError(f"{file} holds no single float matrix (has: {', '.join(header)}); it is no static model")
-    start, end = (8 + size + offset for offset in found[0]["data_offsets"])
-    kind: np.dtype[Any] = _DTYPES[found[0]["dtype"]]
-    flat: NDArray[Any] = np.frombuffer(raw[start:end], dtype=kind)
-    return flat.reshape(found[0]["shape"]).astype(np.float32)
+    """The one 2-d tensor of a safetensors file as float32. Raises `ModelError` when there is not exactly one."""
+    tensors = read_tensors(file)
+    found = [tensor for tensor in tensors.values() if tensor.ndim == 2]
+    if len(found) != 1 or found[0].dtype.kind != "f":
+        raise ModelError(f"{file} holds no single float matrix (has: {', '.join(tensors)}); it is no static model")
+    return found[0].astype(np.float32)
