@@ -23,7 +23,7 @@ from smartmem.db.tables import memory_items
 from smartmem.errors import ModelError, ScopeError, StoreError
 from smartmem.frames import Table, Tabular
 from smartmem.memory import ranking
-from smartmem.memory.calibrate import baseline, relevance
+from smartmem.memory.calibrate import relevance, scale
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.inject import Injection, Style, render
 from smartmem.memory.reading import Scope, Source, find_lexical, find_standing, read_rows, read_sources
@@ -215,7 +215,7 @@ class Recaller:
         try:
             vector = self.embedder.embed_queries([query])[0]
             hits = self.store.search(vector, self.settings.candidates, _filter(scope))
-            level = baseline(self.embedder, asked)
+            between = scale(self.embedder, asked)
         except (StoreError, ModelError) as error:
             log.warning("recall falls back to SQL: %s", type(error).__name__, extra={"user_id": scope.user_id})
             return {}, f"{type(error).__name__}: {error}"
@@ -226,7 +226,7 @@ class Recaller:
                 f"OTHER_EMBEDDER: the vector store was filled by {min(others)}, the settings name "
                 f"{self.embedder.fingerprint}; run `smartmem reconcile` to embed the memories again"
             )
-        return {hit.chunk.id: relevance(hit.score, level) for hit in hits}, None
+        return {hit.chunk.id: relevance(hit.score, between) for hit in hits}, None
 
     def _touch(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Note the use. Rarely a write, and never a reason to fail a recall."""

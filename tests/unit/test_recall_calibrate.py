@@ -1,4 +1,4 @@
-"""A cosine is counted from what the embedder gives to strangers."""
+"""A cosine is counted between what the embedder gives to strangers and what it gives to answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from smartmem.memory.calibrate import baseline, relevance
+from smartmem.memory.calibrate import Scale, relevance, scale
+from smartmem.rag.models import fetch
 from smartmem.rag.protocols import Vectors
 from smartmem.rag.registry import create
 
@@ -31,15 +32,25 @@ class Narrow:
 
 
 def test_the_level_is_the_embedders_own() -> None:
-    assert baseline(create("embedder", "mock"), "en") < 0.1
+    mock = scale(create("embedder", "mock"), "en")
+    assert mock.strangers < 0.1
+    assert mock.answers == 1.0, "vectors without meaning do not know an answer from anything else"
     narrow = Narrow("narrow-1")
-    assert baseline(narrow, "en") > 0.9
+    assert scale(narrow, "en").strangers > 0.9
     calls = narrow.calls
-    assert baseline(narrow, "zh") <= 0.95
-    baseline(narrow, "en")
+    assert scale(narrow, "zh").strangers <= 0.95
+    scale(narrow, "en")
     assert narrow.calls == calls + 2  # once a language
 
 
-@pytest.mark.parametrize(("cosine", "expected"), [(1.0, 1.0), (0.4, 0.0), (0.2, 0.0), (0.7, 0.5), (-1.0, 0.0)])
-def test_relevance_runs_from_strangers_to_the_same_words(cosine: float, expected: float) -> None:
-    assert relevance(cosine, 0.4) == pytest.approx(expected)
+def test_a_model_s_answers_count_in_full() -> None:
+    fetch("bge-small-en")
+    known = scale(create("embedder", {"name": "onnx", "model": "bge-small-en"}), "en")
+    assert 0.2 < known.strangers < 0.4 < 0.55 < known.answers < 0.8
+
+
+@pytest.mark.parametrize(
+    ("cosine", "expected"), [(1.0, 1.0), (0.8, 1.0), (0.4, 0.0), (0.2, 0.0), (0.6, 0.5), (-1.0, 0.0)]
+)
+def test_relevance_runs_from_strangers_to_answers(cosine: float, expected: float) -> None:
+    assert relevance(cosine, Scale(0.4, 0.8)) == pytest.approx(expected)
