@@ -38,13 +38,13 @@ class LeaseSettings(_Section):
 
 
 class OutboxSettings(LeaseSettings):
+    batch: int = Field(500, ge=1, description="events of one transaction; their handlers are SQL, and wait for nobody")
     max_retry: int = Field(20, ge=1)
     retention_days: float = Field(7, ge=0, description="consumed rows are pruned after this time, never before")
 
 
 class JobSettings(LeaseSettings):
     max_retry: int = Field(6, ge=1)
-    batch: int = Field(200, ge=1)
     workers: int = Field(1, ge=1)
     poll_s: float = Field(1.0, gt=0, description="longest wait between two looks; wake-ups shorten it")
     retention_days: float = Field(30, ge=0, description="finished jobs and their history are pruned after this time")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic_core import to_json
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
@@ -105,21 +105,11 @@ def _row(key: str, job: NewJob) -> tuple[Any, ...]:
 
 
 def dump(value: Any) -> str:
-    """JSON as the tables hold it. Raises `BadRecord` for what JSON cannot say."""
+    """JSON as the tables hold it, times as ISO 8601. Raises `BadRecord` for what JSON cannot say."""
     try:
-        return _JSON.encode(value)
-    except (TypeError, ValueError) as error:
+        return to_json(value).decode()
+    except ValueError as error:
         raise BadRecord(f"this payload cannot be written as JSON: {error}") from None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-# Made once: json.dumps makes one for each call with options, which cost as much as the writing.
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def _stored_key(key: str) -> str:

@@ -77,8 +77,8 @@ def test_hand_written_inserts_take_nothing_but_plain_constants(sqlite_url: str) 
     with db.begin() as conn:
         hot.insert_rows(conn, memory_user_settings, constants, ["user_id"], [])
         hot.insert_rows(conn, memory_user_settings, constants, ["user_id"], [(1,), (2,)])
-        with pytest.raises(ValueError, match="bind it"):
-            hot.insert_rows(conn, memory_user_settings, {**constants, "x": "a' OR 1=1"}, ["user_id"], [(3,)])
+    with pytest.raises(ValueError, match="bind it"):
+        hot._literal("a' OR 1=1")
     assert [row.user_id for row in rows(db, memory_user_settings)] == [1, 2]
     assert hot._literal(None) == "NULL"
     db.close()
