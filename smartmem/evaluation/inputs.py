@@ -60,8 +60,13 @@ def embedder_of(spec_json: str) -> Embedder:
 
 
 def chosen_queries(suite: Suite, spec: DatasetSpec, dataset: Dataset) -> list[EvalQuery]:
-    """The queries of a run in the dataset's order: a split by conversation, then a seeded sample."""
+    """The queries of a run in the dataset's order: a split by conversation or a half, then a seeded sample."""
     kept = [q for q in dataset.queries if not spec.conversations or q.conversation_id in spec.conversations]
+    if spec.half:
+        clusters = sorted({query.cluster for query in kept})
+        random.Random(suite.seed).shuffle(clusters)  # noqa: S311 - a split, no secret
+        first = set(clusters[: len(clusters) // 2])
+        kept = [query for query in kept if (query.cluster in first) == (spec.half == "choosing")]
     if suite.limit_queries is not None and suite.limit_queries < len(kept):
         picked = set(random.Random(suite.seed).sample(range(len(kept)), suite.limit_queries))  # noqa: S311 - a sample, no secret
         kept = [query for index, query in enumerate(kept) if index in picked]

@@ -30,7 +30,9 @@ class DatasetSpec(_Model):
     """One dataset. `documents = "turn"` makes a document of each turn, `"session"` a transcript of each session.
 
     `restrict`: index everything together, then let each query see its own conversation only (EVALUATION.md §3).
-    `conversations`: only these (a split for choosing, the rest for reporting); `limit`: the file's first records only.
+    `conversations`: only these (a split for choosing, the rest for reporting); `half`: of a dataset that has too few
+    conversations for that, the questions of a seeded half of its clusters (MADial's dialogues), or of the other half.
+    `limit`: the file's first records only.
     """
 
     name: str
@@ -39,6 +41,7 @@ class DatasetSpec(_Model):
     documents: Literal["turn", "session"] = "turn"
     restrict: bool = True
     conversations: tuple[str, ...] = ()
+    half: Literal["", "choosing", "reporting"] = ""
 
 
 class ArmSpec(_Model):
@@ -144,23 +147,43 @@ def load_suite(
 ) -> Suite:
     """Read a suite: a file, or one that comes with the package, by its path in the project (`eval/suites/tiny.toml`).
 
-    `arms` keeps those (and the baseline), `limit_queries` and `changes` replace what the file says.
+    `arms` keeps those (and the baseline), `limit_queries` and `changes` replace what the file says. The file's key
+    `arms_from` names another suite, by its path from this one, whose arms come before its own.
 
     Raises `ConfigError` that names the file, the key and its value.
     """
     file = Path(path) if Path(path).exists() else shipped(str(path)) or Path(path)
+    values = _table(file)
+    if "arms_from" in values:
+        values["arms"] = [*_arms_of(file, values.pop("arms_from")), *values.get("arms", [])]
+    values |= {key: value for key, value in changes.items() if value is not None}
+    if limit_queries is not None:
+        values["limit_queries"] = limit_queries
+    return narrowed(make_suite(values, str(file)), arms)
+
+
+def _table(file: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"suite {file} does not exist; suites lie in eval/suites/") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"suite {file} is not valid TOML: {error}") from None
     except OSError as error:
         raise ConfigError(f"suite {file} cannot be read: {error.strerror}; name a suite's file") from None
-    values |= {key: value for key, value in changes.items() if value is not None}
-    if limit_queries is not None:
-        values["limit_queries"] = limit_queries
-    return narrowed(make_suite(values, str(file)), arms)
+
+
+def _arms_of(file: Path, other: object) -> list[Any]:
+    """The arms of the suite `other`, named in `file`. They are written out in the manifest like own ones."""
+    if not isinstance(other, str):
+        raise ConfigError(f"suite {file}: arms_from = {other!r}; name the file of another suite")
+    try:
+        shared = _table(file.parent / other).get("arms")
+    except ConfigError as error:
+        raise ConfigError(f"suite {file}: arms_from = {other!r}: {error}") from None
+    if not isinstance(shared, list):
+        raise ConfigError(f"suite {file}: arms_from = {other!r}: no arms stand there; name the suite that has them")
+    return shared
 
 
 def make_suite(values: Mapping[str, Any], source: str = "suite") -> Suite:

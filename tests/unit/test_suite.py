@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from smartmem.errors import ConfigError
+from smartmem.evaluation.datasets import EvalQuery
+from smartmem.evaluation.inputs import chosen_queries, dataset_of
 from smartmem.evaluation.suite import load_suite, make_suite
 from tests.support.data import ROOT
 
@@ -84,6 +86,54 @@ def test_a_broken_suite_names_the_key(file: Path, old: str, new: str, message: s
     with pytest.raises(ConfigError, match=message) as caught:
         load_suite(file)
     assert str(file) in str(caught.value)
+
+
+def test_arms_of_another_suite_come_first(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    other = tmp_path / "deeper" / "t.toml"
+    head = (
+        'name = "t"\nbaseline = "a"\narms_from = "../s.toml"\nmetrics = ["MRR"]\n[[datasets]]\nname = "smartmem-tiny"\n'
+    )
+    other.write_text(head)
+    suite = load_suite(other)
+    assert suite.arms == load_suite(file).arms
+    assert make_suite(suite.plain()) == suite
+    other.write_text(head + '[[arms]]\nname = "c"\nretriever = "bm25"\n')
+    assert [arm.name for arm in load_suite(other).arms] == ["a", "b", "c"]
+    other.write_text(head + '[[arms]]\nname = "a"\nretriever = "bm25"\n')
+    with pytest.raises(ConfigError, match="arm 'a' stands twice"):
+        load_suite(other)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('"none.toml"', r"t\.toml: arms_from = 'none\.toml': suite .*none\.toml does not exist"),
+        ('["s.toml"]', r"arms_from = \['s\.toml'\]; name the file of another suite"),
+        ('"t.toml"', r"arms_from = 't\.toml': no arms stand there"),
+    ],
+)
+def test_arms_from_nowhere_are_refused(tmp_path: Path, value: str, message: str) -> None:
+    other = tmp_path / "t.toml"
+    other.write_text(f'name = "t"\nbaseline = "a"\narms_from = {value}\n[[datasets]]\nname = "smartmem-tiny"\n')
+    with pytest.raises(ConfigError, match=message):
+        load_suite(other)
+
+
+def test_halves_share_no_cluster_and_leave_nothing_out(file: Path) -> None:
+    def part(half: str) -> list[EvalQuery]:
+        file.write_text(SUITE.replace('"smartmem-tiny"', f'"smartmem-tiny"\nhalf = "{half}"'))
+        suite = load_suite(file)
+        return chosen_queries(suite, suite.datasets[0], dataset_of(suite.datasets[0].model_dump_json())[0])
+
+    whole, choosing, reporting = part(""), part("choosing"), part("reporting")
+    assert sorted(q.id for q in (*choosing, *reporting)) == sorted(q.id for q in whole)
+    clusters = [{q.cluster for q in queries} for queries in (choosing, reporting)]
+    assert not clusters[0] & clusters[1]
+    assert abs(len(clusters[0]) - len(clusters[1])) <= 1
+    assert part("choosing") == choosing
+    with pytest.raises(ConfigError, match=r"datasets.0.half = 'first'"):
+        part("first")
 
 
 def test_a_missing_suite_says_where_suites_lie(tmp_path: Path) -> None:
