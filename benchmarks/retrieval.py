@@ -1,10 +1,12 @@
 """Speed of the retrieval core, as ratios measured in one run.
 
     python benchmarks/retrieval.py --quick            # about a minute
-    python benchmarks/retrieval.py --json out.json    # with a million vectors
+    python benchmarks/retrieval.py --json out.json    # with a million vectors, and beside Chroma and LanceDB
+    python benchmarks/retrieval.py --only encoding exact
 
 Texts are made up here (seeded), so that it runs anywhere. A machine that does other work at the same time gives other
-milliseconds; the ratios move less.
+milliseconds; the ratios move less. The peers get an environment of their own, .peers-retrieval beside this folder, made
+the first time (600 MB); --quick leaves them out unless it is there.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import argparse
 import json
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from smartmem.errors import SmartMemError
 from smartmem.rag.models import fetch
 from smartmem.rag.pipeline import Pipeline
 from smartmem.rag.presets import preset_names
@@ -28,6 +34,7 @@ from smartmem.rag.registry import create
 from smartmem.rag.types import Chunk, Document, Filter
 
 DIM = 384
+PEER_PACKAGES = ("chromadb==1.5.9", "lancedb==0.40.0")
 TEXT = (
     "we went to the lake with friends and my sister cooked dinner while it rained so I read a book about painting "
     "the dog ran away last May but came back after two weeks work was hard this month because the new project started "
@@ -64,13 +71,6 @@ def side_by_side(one: Callable[[], object], other: Callable[[], object], times: 
     return statistics.median(taken[0]), statistics.median(taken[1])
 
 
-def rate(action: Callable[[], object], items: int) -> float:
-    action()
-    started = time.perf_counter()
-    action()
-    return items / (time.perf_counter() - started)
-
-
 def unit_rows(rng: np.random.Generator, n: int) -> Vectors:
     rows = rng.standard_normal((n, DIM), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -78,25 +78,38 @@ def unit_rows(rng: np.random.Generator, n: int) -> Vectors:
 
 
 def encoding(quick: bool) -> dict[str, Any]:
-    """Texts a second; bf16 against fp32 of the same model on the same texts, and the cosine between them."""
+    """Texts a second, called in turns: one model, all-MiniLM-L6-v2, by sentence-transformers and by us. Cosines are to
+    its float32 vectors. bge-small, the default, has twice the layers."""
     rng = np.random.default_rng(0)
-    texts = [sentence(rng, int(n)) for n in rng.integers(5, 60, 64 if quick else 400)]
-    out: dict[str, Any] = {"onnx bge-small int8, texts/s": rate(_embed({"name": "onnx"}, texts), len(texts))}
+    texts = [sentence(rng, int(n)) for n in rng.integers(5, 60, 64 if quick else 200)]
+    specs = {
+        "MiniLM, torch fp32": {"name": "sentence-transformers"},
+        "MiniLM, torch bf16": {"name": "sentence-transformers", "bf16": True},
+        "MiniLM, onnx int8": {"name": "onnx", "model": "all-MiniLM-L6-v2"},
+        "bge-small, onnx int8": {"name": "onnx"},
+    }
     try:
-        plain = create("embedder", {"name": "sentence-transformers"})
-        fast = create("embedder", {"name": "sentence-transformers", "bf16": True})
-    except Exception as error:  # noqa: BLE001 - torch is optional here; the reason is printed
-        return {**out, "sentence-transformers": f"not measured: {error}"}
-    slow = rate(lambda: plain.embed_documents(texts), len(texts))
-    quickly = rate(lambda: fast.embed_documents(texts), len(texts))
-    cosine = (plain.embed_documents(texts) * fast.embed_documents(texts)).sum(1)
-    out |= {"MiniLM torch fp32, texts/s": slow, "MiniLM torch bf16, texts/s": quickly}
-    return out | {"bf16 / fp32, same model": quickly / slow, "least cosine": float(cosine.min())}
-
-
-def _embed(spec: dict[str, Any], texts: list[str]) -> Callable[[], object]:
-    embedder = create("embedder", spec)
-    return lambda: embedder.embed_documents(texts)
+        arms = {name: create("embedder", spec) for name, spec in specs.items()}
+    except SmartMemError as error:  # torch is optional here
+        return {"not measured": str(error)}
+    taken: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(3 if quick else 9):
+        for name, embedder in arms.items():
+            started = time.perf_counter()
+            embedder.embed_documents(texts)
+            taken[name].append(time.perf_counter() - started)
+    slow, *others = arms
+    truth = arms[slow].embed_documents(texts)
+    out: dict[str, Any] = {f"{name}, texts/s": len(texts) / statistics.median(taken[name]) for name in arms}
+    for name in others[:2]:
+        cosines = (truth * arms[name].embed_documents(texts)).sum(1)
+        ratios = [a / b for a, b in zip(taken[slow], taken[name], strict=True)]
+        out[f"{name} / torch fp32, median of rounds"] = statistics.median(ratios)
+        out |= {
+            f"{name}, mean cosine": float(cosines.mean()),
+            f"{name}, 1st percentile": float(np.quantile(cosines, 0.01)),
+        }
+    return out
 
 
 def exact_store(n: int, users: int) -> dict[str, Any]:
@@ -176,21 +189,89 @@ def ingest(n: int) -> dict[str, Any]:
     return {"turns": n, "turns/s": n / seconds, "grown by, MB": grown, "hybrid query, p50 ms": p50(ask, 30)}
 
 
+def peers(n: int, python: Path) -> dict[str, Any]:
+    """The same turns and vectors into stores on disk, and a user's queries with the texts found."""
+    documents, rng = turns(n, 50), np.random.default_rng(4)
+    vectors, queries = unit_rows(rng, n), unit_rows(rng, 100)
+    out: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        np.save(folder / "vectors.npy", vectors)
+        np.save(folder / "queries.npy", queries)
+        told = [{"text": d.text, "user_id": d.metadata["user_id"]} for d in documents]
+        (folder / "turns.json").write_text(json.dumps(told))
+        for name in ("smartmem", "chroma", "lancedb"):
+            command = [sys.executable, __file__, "--store", scratch]
+            if name != "smartmem":
+                command = [str(python), str(Path(__file__).with_name("retrieval_peers.py")), name, scratch]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            answer = json.loads(done.stdout.splitlines()[-1])
+            out |= {f"{name}: {key}": value for key, value in answer.get("figures", answer).items()}
+    return out
+
+
+def own_store(folder: Path) -> None:
+    """Our part of `peers`, in a process of its own like theirs; prints its line."""
+    import retrieval_peers as other  # beside this file, hence on the path of a script
+
+    def smartmem(vectors: Vectors, told: list[dict[str, Any]], folder: Path) -> other.Find:
+        store = create("store", {"name": "memory", "path": str(folder / "ours.db")}, dim=DIM)
+        for at in range(0, len(told), other.BATCH):
+            part = told[at : at + other.BATCH]
+            store.upsert([_chunk(at + i, turn) for i, turn in enumerate(part)], vectors[at : at + other.BATCH])
+        return lambda query, user: [int(h.chunk.id) for h in store.search(query, 10, Filter.where(user_id=user))]
+
+    other.PEERS["smartmem"] = smartmem
+    other.measure("smartmem", folder)
+
+
+def _chunk(i: int, turn: dict[str, Any]) -> Chunk:
+    text = turn["text"]
+    metadata = {"user_id": turn["user_id"]}
+    return Chunk(id=str(i), document_id=str(i), start=0, end=len(text), text=text, order=0, metadata=metadata)
+
+
+def peers_environment(quick: bool) -> Path | None:
+    """The Python that has the peers; None where a quick run finds none."""
+    home = Path(__file__).parents[1] / ".peers-retrieval"
+    python = home / "bin/python"
+    if not python.exists() and not quick:
+        print(f"making {home} for the peers")
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
+    return python if python.exists() else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, about a minute")
     parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument(
+        "--only", nargs="+", choices=["exact", "presets", "ingest", "encoding", "peers"], help="these parts"
+    )
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)  # a child's: see own_store
     arguments = parser.parse_args()
+    if arguments.store:
+        own_store(arguments.store)
+        return
     quick: bool = arguments.quick
-    for model in ("bge-small-en", "colbert-small-en", "reranker-en"):
-        fetch(model)
-    sizes = [(10_000, 5)] if quick else [(10_000, 5), (100_000, 50), (1_000_000, 500)]
-    parts: dict[str, Callable[[], dict[str, Any]]] = {
-        **{f"exact store, {n:,} x {DIM}": lambda n=n, u=u: exact_store(n, u) for n, u in sizes},
-        "presets": lambda: presets(quick),
-        "ingest": lambda: ingest(5_000 if quick else 100_000),
-        "encoding": lambda: encoding(quick),
-    }
+    wanted: list[str] = arguments.only or ["exact", "presets", "ingest", "encoding", "peers"]
+    parts: dict[str, Callable[[], dict[str, Any]]] = {}
+    if "exact" in wanted:
+        sizes = [(10_000, 5)] if quick else [(10_000, 5), (100_000, 50), (1_000_000, 500)]
+        parts |= {f"exact store, {n:,} x {DIM}": lambda n=n, u=u: exact_store(n, u) for n, u in sizes}
+    if "presets" in wanted:
+        for model in ("bge-small-en", "colbert-small-en", "reranker-en"):
+            fetch(model)
+        parts["presets"] = lambda: presets(quick)
+    if "ingest" in wanted:
+        parts["ingest"] = lambda: ingest(5_000 if quick else 100_000)
+    if "encoding" in wanted:
+        for model in ("bge-small-en", "all-MiniLM-L6-v2"):
+            fetch(model)
+        parts["encoding"] = lambda: encoding(quick)
+    if "peers" in wanted and (python := peers_environment(quick)):
+        parts["peers"] = lambda: peers(5_000 if quick else 100_000, python)
     figures: dict[str, dict[str, Any]] = {}
     for title, measure in parts.items():
         figures[title] = measure()
