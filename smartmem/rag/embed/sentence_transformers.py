@@ -16,8 +16,8 @@ from smartmem.rag.registry import register
 
 @register("embedder", "sentence-transformers")
 class SentenceTransformersEmbedder:
-    """`model`: a name of models.toml or a folder. `bf16` is 1.7 to 2.8 times as fast on CPUs with AVX512-BF16 or AMX, at a
-    cosine of 1.000 to fp32; elsewhere it is slower. Faster everywhere: the embedder `onnx` with the same model."""
+    """`model`: a name of models.toml or a folder. `bf16` is 1.7 to 2.8 times as fast on CPUs with AVX512-BF16 or AMX,
+    at a cosine of 1.000 to fp32; elsewhere it is slower. Faster yet: the embedder `onnx` with the same model."""
 
     def __init__(self, model: str = "all-MiniLM-L6-v2", bf16: bool = False, batch: int = 32) -> None:
         try:
