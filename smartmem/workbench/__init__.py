@@ -251,7 +251,10 @@ class Workbench(Control):
         )
 
     def inspect_turns(self, user_id: int, query: str, *, k: int = 10, trace: bool = True, **spec: Any) -> Retrieval:
-        """The same search (`spec` as there) with what each stage did in `.stages`: candidates in order, scores, ms."""
+        """The same search (`spec` as there) with what each stage did in `.stages`: candidates in order, scores, ms.
+
+        The user's messages are indexed at the first question and kept for the next one, which adds what is new.
+        """
         return self._turns.search(user_id, query, k, {**self.settings.chat_search, **spec}, trace=trace)
 
     def messages(self, user_id: int) -> Rows[history.Message]:

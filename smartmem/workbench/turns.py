@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from smartmem.chat import history
@@ -16,13 +17,29 @@ from smartmem.rag.presets import preset
 from smartmem.rag.types import Document, Retrieval
 from smartmem.types import is_user
 
+KEPT = 4  # indexes, the latest used ones
+
+
+@dataclass(slots=True)
+class _Index:
+    """A pipeline and the messages that are in it."""
+
+    pipeline: Pipeline
+    reason: str | None
+    known: set[str] = field(default_factory=set)
+
 
 class TurnSearch:
-    """Indexes a user's messages and searches them. Close it: it keeps its embedders open."""
+    """Indexes a user's messages and searches them; one search at a time. Close it: it keeps indexes and embedders.
+
+    An index is kept for the next question of the same user, which then only adds what was said meanwhile.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._embedders: dict[str, CachedEmbedder] = {}
+        self._indexes: dict[str, _Index] = {}
+        self._lock = threading.Lock()
 
     def search(self, user_id: int, query: str, k: int, spec: Mapping[str, Any], *, trace: bool) -> Retrieval:
         """The best `k` turns by a pipeline specification; with `trace`, what each stage did.
@@ -35,22 +52,45 @@ class TurnSearch:
             raise ScopeError(
                 f"searching turns needs a user: user_id = {user_id}; turns are never searched across users"
             )
-        turns = history.messages(self._db, user_id=user_id)
+        turns = [turn for turn in history.messages(self._db, user_id=user_id) if turn.content.strip()]
         wanted = dict(spec)
         base = preset(str(wanted.pop("preset"))) if "preset" in wanted else {}
-        full = {**base, **wanted, "k": k}
-        pipeline, reason = (self._pipeline(full), None) if trace else self._usable(full)
-        try:
-            pipeline.ingest(_document(turn) for turn in turns if turn.content.strip())
-            found = pipeline.retrieve(query, trace=trace)
-        finally:
-            pipeline.close()
-        return replace(found, fallback_reason=reason) if reason else found
+        with self._lock:
+            return self._search(f"{user_id} {base | wanted!r}", turns, query, k, base | wanted, trace)
 
     def close(self) -> None:
-        """Close the embedders' caches."""
+        """Drop the indexes and close the embedders' caches."""
+        while self._indexes:
+            self._indexes.popitem()[1].pipeline.close()
         while self._embedders:
             self._embedders.popitem()[1].close()
+
+    def _search(
+        self, key: str, turns: Sequence[history.Message], query: str, k: int, spec: Mapping[str, Any], trace: bool
+    ) -> Retrieval:
+        index = self._indexes.pop(key, None)
+        if index is not None and not index.known <= {turn.id for turn in turns}:  # messages went away
+            index.pipeline.close()
+            index = None
+        if index is None:
+            index = _Index(self._pipeline(spec), None) if trace else _Index(*self._usable(spec))
+        # A store of its own may be held by one process only, and what is missing may be here by the next question.
+        keep = index.reason is None and "store" not in spec
+        try:
+            index.pipeline.ingest(_document(turn) for turn in turns if turn.id not in index.known)
+            index.known |= {turn.id for turn in turns}
+            found = index.pipeline.retrieve(query, k, trace=trace)
+        except BaseException:
+            keep = False
+            raise
+        finally:
+            if keep:
+                self._indexes[key] = index
+            else:
+                index.pipeline.close()
+        while len(self._indexes) > KEPT:
+            self._indexes.pop(next(iter(self._indexes))).pipeline.close()
+        return replace(found, fallback_reason=index.reason) if index.reason else found
 
     def _usable(self, spec: Mapping[str, Any]) -> tuple[Pipeline, str | None]:
         """The pipeline, or the most of it that can be made here and the reason."""
@@ -66,7 +106,7 @@ class TurnSearch:
                 return self._pipeline(attempt), reason
             except (MissingExtra, MissingModel) as missing:
                 reason = f"turns were {what}: {missing}"
-        return Pipeline.from_spec({"chunker": "turn", "retriever": "bm25", "k": spec["k"]}), reason
+        return Pipeline.from_spec({"chunker": "turn", "retriever": "bm25"}), reason
 
     def _pipeline(self, spec: Mapping[str, Any]) -> Pipeline:
         cached = {"embedder": self._cached(spec["embedder"])} if "embedder" in spec else {}

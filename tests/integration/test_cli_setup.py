@@ -82,7 +82,11 @@ def test_an_extra_that_brings_another_lacks_what_that_one_lacks(
 
     monkeypatch.setattr(doctor.importlib.metadata, "version", version)
     found = states(cli, status=0)
-    assert {name for name, check in found.items() if "pandas" in check["detail"]} == {"extra eval", "extra dask"}
+    assert {name for name, check in found.items() if "pandas" in check["detail"]} == {
+        "extra eval",
+        "extra dask",
+        "extra notebooks",
+    }
 
 
 def test_unreachable_servers_and_passwords(folder: Path, cli: Cli) -> None:

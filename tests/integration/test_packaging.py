@@ -274,7 +274,11 @@ def test_intervals_ask_for_their_extra(core_only: Callable[..., None]) -> None:
 
 def test_an_extra_that_works_on_another_brings_it() -> None:
     """A Dask cluster runs suites, and those need `eval`: whoever installs `dask` alone can run one."""
-    assert [r.extras for r in map(Requirement, OPTIONAL["dask"]) if r.name == "smartmem"] == [{"eval"}]
+    brought = {
+        extra: [r.extras for r in map(Requirement, OPTIONAL[extra]) if r.name == "smartmem"]
+        for extra in ("dask", "notebooks")
+    }
+    assert brought == {"dask": [{"eval"}], "notebooks": [{"eval", "onnx", "web"}]}
 
 
 def test_databases_without_their_driver(core_only: Callable[..., None]) -> None:

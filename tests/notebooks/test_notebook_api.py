@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,16 @@ from smartmem.memory.explain import lineage
 from smartmem.memory.forget import forget
 from smartmem.memory.govern import list_memories
 from smartmem.memory.recall import Recaller
-from smartmem.rag.pipeline import _KEYS
+from smartmem.rag.pipeline import _KEYS, Pipeline
+from smartmem.rag.types import Document
 from smartmem.settings import Settings
 from smartmem.viz import job_states, lineage_graph, memory_timeline, metric_bars
 from smartmem.viz.notebook import Chart, draw, draw_many, lineage_rows, timeline
 from smartmem.workbench import JobHistory, TurnHits, Workbench
 from tests.support.net import poll
+
+
+START, HOUR = dt.datetime(2026, 1, 1, tzinfo=UTC), dt.timedelta(hours=1)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +234,42 @@ def test_questions_asked_of_memories(bench: Workbench) -> None:
 def test_an_area_chart_needs_only_counts(tmp_path: Path) -> None:
     chart = draw(job_states, {"seconds": [0.0, 1.0], "pending": [1.0, 0.0], "success": [0.0, 1.0]}, alt="one job")
     assert chart.alt == "one job"
+
+
+def test_the_next_question_indexes_only_what_was_said_meanwhile(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexed: list[int] = []
+    ingest = Pipeline.ingest
+
+    def counted(self: Pipeline, documents: Iterable[Document], batch: int = 1000) -> int:
+        wanted = list(documents)
+        indexed.append(len(wanted))
+        return ingest(self, wanted, batch)
+
+    monkeypatch.setattr(Pipeline, "ingest", counted)
+    spec = {"chunker": "turn", "embedder": "mock", "reranker": "none",
+            "retriever": {"name": "neighbours", "base": "bm25"}}  # fmt: skip
+
+    def say(number: int, text: str) -> None:
+        bench.append(user_id=9, conversation_id="c9", role="user", content=text, occurred_at=START + number * HOUR)
+
+    for number, text in enumerate(["Lentils again today.", "The soup was good.", "  "]):
+        say(number, text)
+    bench.search_turns(9, "lentils", **spec)
+    bench.search_turns(9, "soup", k=1, **spec)
+    say(3, "Tomorrow I cook lentils with rice.")
+    say(-1, "Before that we had rice.")  # an import may bring what was said earlier
+    found = bench.search_turns(9, "lentils with rice", **spec)
+    assert indexed == [2, 0, 2]
+    with smartmem.open(bench.settings.database_url, embedder={"name": "mock"}) as fresh:
+        anew = fresh.search_turns(9, "lentils with rice", **spec)
+    assert indexed[-1] == 4
+    assert [(hit.text, hit.score) for hit in found.hits] == [(hit.text, hit.score) for hit in anew.hits]
+    for user in (101, 102, 103, 104):
+        bench.search_turns(user, "rice", **spec)
+    bench.search_turns(9, "rice", **spec)
+    assert indexed[-1] == 4, "only the latest few indexes are kept"
 
 
 def test_without_the_model_s_package_turns_are_searched_by_words(
