@@ -169,7 +169,7 @@ class DeadLetters:
         return self._rows.stamped(blank | values, now)
 
     def _unpark(self, conn: Connection, now: dt.datetime, keys: set[str]) -> None:
-        """Rows that a claim had moved behind these (Leases._park) are due now."""
+        """Rows that a claim had moved behind these (Choice._park) are due now."""
         if keys:
             conn.execute(
                 update(self.spec.table)

@@ -10,8 +10,7 @@
 rescuer. Each claim writes a fresh token, and every later statement names it: who lost the lease changes nothing
 and gets `StaleLease`.
 
-Rows of one key are worked in the order of their ids. A claim takes a run of a key's unfinished rows from its head,
-and nothing of a key whose head somebody else holds or which waits in back-off.
+Rows of one key are worked in the order of their ids; which may be taken now, db/lease_choice.py says.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from sqlalchemy.engine import Connection
 from smartmem.db import hot
 from smartmem.db.doorbell import Listener
 from smartmem.db.engine import Database
+from smartmem.db.lease_choice import Choice, apart
 from smartmem.db.lease_table import (
     DEAD,
     ERROR_CHARS,
@@ -56,7 +56,6 @@ V = TypeVar("V")
 K = TypeVar("K", bound=Hashable)
 
 SWEEP_S = 30.0
-PARTS = 8  # of a batch that may hold what ended a process
 
 
 class Leases:
@@ -67,10 +66,7 @@ class Leases:
     ) -> None:
         self.db, self.spec, self.settings = db, spec, settings
         self.rows = LeaseRows(spec)
-        self._t, self._name = spec.table.c, spec.table.name
-        # PyMySQL takes a time apart in Python, one by one; as text it costs a sixth, and `hot.moment` reads both.
-        created = "CAST(created_at AS CHAR) AS created_at" if db.dialect == "mysql" else "created_at"
-        self._columns = f"id,order_key,status,retry_count,max_retry,worker_id,{spec.columns},{created}"
+        self._t = spec.table.c
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._swept_at: float | None = None
 
@@ -98,8 +94,8 @@ class Leases:
 
         def work(conn: Connection) -> Claim:
             now = self.db.now()
-            rows = _apart(self._choose(conn, now, batch, kinds), batch)
-            return self._take(conn, now, rows, worker_id)
+            rows = Choice(conn, self.spec, now, kinds).rows(batch)
+            return self._take(conn, now, apart(rows, batch), worker_id)
 
         return self.db.run(work)
 
@@ -110,133 +106,10 @@ class Leases:
         its own, and `finish` takes None for a token. What it saves is the count of an attempt that kills the process,
         so see Relay for when it may be used. None when rows are due that have been tried: those are for `claim`.
         """
-        rows = self._choose(conn, self.db.now(), batch, None)
+        rows = Choice(conn, self.spec, self.db.now()).rows(batch)
         if any(row.status != PENDING for row in rows):
             return None
         return [_claimed(row) for row in rows]
-
-    def _choose(self, conn: Connection, now: dt.datetime, batch: int, kinds: Sequence[str] | None) -> Sequence[AnyRow]:
-        """At most `batch` due rows, locked, in the order of their ids, and none that must wait for another."""
-        chosen: dict[int, AnyRow] = {}
-        blocked: set[str] = set()
-        after: tuple[dt.datetime, int] | None = None
-        while True:
-            page = self._candidates(conn, now, batch, after, blocked, kinds)
-            if page:
-                after = (hot.moment(page[-1].due_at), page[-1].id)
-                # SQLite's one writer has locked everything already, and its candidates are whole rows.
-                locked = self._lock(conn, now, [row.id for row in page]) if self.db.skips_locked else page
-                chosen |= self._in_order(conn, now, locked, chosen, blocked, kinds)
-            # A page may be all blocked: a key's rows behind a head in back-off must not hide other keys' rows.
-            if len(page) < batch or 2 * len(chosen) >= batch:
-                break
-        return [chosen[id_] for id_ in sorted(chosen)][:batch]  # cut at the end, so each key keeps its head
-
-    def _candidates(
-        self,
-        conn: Connection,
-        now: dt.datetime,
-        limit: int,
-        after: tuple[dt.datetime, int] | None,
-        blocked: Collection[str],
-        kinds: Sequence[str] | None,
-    ) -> Sequence[AnyRow]:
-        """Due rows, read without locks. `… WHERE due_at <= ? FOR UPDATE SKIP LOCKED` locks index ranges on InnoDB,
-        was twice as slow and deadlocked with inserts; the ids found here are locked by primary key."""
-        columns = "id,due_at" if self.db.skips_locked else f"due_at,{self._columns}"
-        params: dict[str, Any] = {"now": now}
-        where = self._of_kinds(conn, kinds, params)
-        if after is not None:
-            params["due"], params["id"] = after
-            due, id_ = hot.named(conn, "due"), hot.named(conn, "id")
-            where += f" AND due_at>={due} AND (due_at>{due} OR id>{id_})"
-        if blocked:
-            where += f" AND order_key NOT IN ({_names(conn, 'b', blocked, params)})"
-        statement = (
-            f"SELECT {columns} FROM {self._name} WHERE due_at<={hot.named(conn, 'now')}{where}"  # noqa: S608
-            f" ORDER BY due_at,id LIMIT {int(limit)}"
-        )
-        return hot.run(conn, statement, params).all()
-
-    def _lock(
-        self, conn: Connection, now: dt.datetime, ids: Sequence[int], kinds: Sequence[str] | None = None
-    ) -> Sequence[AnyRow]:
-        params: dict[str, Any] = {"now": now}
-        where = self._of_kinds(conn, kinds, params)
-        # Left to itself the optimizer goes by due_at while few rows are due, and then locks what it reads there.
-        by_key = " FORCE INDEX (PRIMARY)" if self.db.dialect == "mysql" else ""
-        statement = (
-            f"SELECT {self._columns} FROM {self._name}{by_key} WHERE id IN ({hot.id_list(ids)})"  # noqa: S608
-            f" AND due_at<={hot.named(conn, 'now')}{where} ORDER BY id"
-            f"{' FOR UPDATE SKIP LOCKED' if self.db.skips_locked else ''}"
-        )
-        return hot.run(conn, statement, params).all()
-
-    def _of_kinds(self, conn: Connection, kinds: Sequence[str] | None, params: dict[str, Any]) -> str:
-        return "" if kinds is None else f" AND {self.spec.kind} IN ({_names(conn, 'k', kinds, params)})"
-
-    def _in_order(
-        self,
-        conn: Connection,
-        now: dt.datetime,
-        locked: Sequence[AnyRow],
-        chosen: Mapping[int, AnyRow],
-        blocked: set[str],
-        kinds: Sequence[str] | None,
-    ) -> dict[int, AnyRow]:
-        """Those of `locked` with no earlier unfinished row of their key outside our hands.
-
-        Read after locking: of two claimers that race for one key, the one that holds its head sees no foreign row
-        before its own; the other does. READ COMMITTED makes this read see what was committed a moment ago.
-        """
-        heads = self._foreign_heads(conn, locked, chosen)
-        if heads:
-            # A head whose back-off has just ended is due, but later than its successors: take it before them.
-            due = self._lock(conn, now, sorted(heads.values()), kinds)
-            if due:
-                locked = [*due, *locked]
-                heads = self._foreign_heads(conn, locked, chosen)
-        free: dict[int, AnyRow] = {}
-        waiting: dict[int, list[int]] = defaultdict(list)
-        for row in locked:
-            head = heads.get(row.order_key)
-            if head is None or row.id < head:
-                free[row.id] = row
-            else:
-                blocked.add(row.order_key)
-                if row.status != PROCESSING:
-                    waiting[head].append(row.id)
-        if waiting:
-            self._park(conn, now, waiting)
-        return free
-
-    def _foreign_heads(
-        self, conn: Connection, locked: Sequence[AnyRow], chosen: Mapping[int, AnyRow]
-    ) -> dict[str, int]:
-        """For each key of `locked`, its first unfinished row that is not in our hands, if that is not too late to
-        matter."""
-        if not locked:
-            return {}
-        ours = [row.id for row in locked] + list(chosen)
-        params: dict[str, Any] = {}
-        keys = _names(conn, "o", {row.order_key for row in locked}, params)
-        foreign = hot.run(
-            conn,
-            f"SELECT order_key,MIN(id) AS id FROM {self._name} WHERE order_key IN ({keys})"  # noqa: S608
-            f" AND id<{max(row.id for row in locked)} AND id NOT IN ({hot.id_list(ours)}) GROUP BY order_key",
-            params,
-        )
-        return {row.order_key: row.id for row in foreign}
-
-    def _park(self, conn: Connection, now: dt.datetime, waiting: Mapping[int, Sequence[int]]) -> None:
-        """Rows behind a head in back-off are due when it is: else every claim would read past them again."""
-        heads = conn.execute(
-            select(self._t.id, self._t.due_at).where(
-                self._t.id.in_(list(waiting)), self._t.status == FAILED, self._t.due_at > now
-            )
-        ).all()
-        for head in heads:
-            self.rows.update(conn, waiting[head.id], {"due_at": head.due_at})
 
     def _take(self, conn: Connection, now: dt.datetime, rows: Sequence[AnyRow], worker_id: str) -> Claim:
         token = str(uuid.uuid4())
@@ -386,29 +259,6 @@ class Leases:
         for id_ in ids:  # full jitter (Brooker 2015): the whole length is random, so a herd comes apart
             spread[now + dt.timedelta(seconds=self._rng.uniform(0, length))].append(id_)
         return spread
-
-
-def _names(conn: Connection, letter: str, values: Iterable[str], params: dict[str, Any]) -> str:
-    """Add `values` to `params` under names of their own; returns the names for `IN (…)`."""
-    names = []
-    for number, value in enumerate(values):
-        name = f"{letter}{number}"
-        params[name] = value
-        names.append(hot.named(conn, name))
-    return ",".join(names)
-
-
-def _apart(rows: Sequence[AnyRow], batch: int) -> Sequence[AnyRow]:
-    """The first of `rows`, fewer where leases have run out: one of those rows may be what ended its process, and those
-    that were claimed with it must not die with it. They come in ever smaller parts, and alone for the last attempt."""
-    most = batch
-    for place, row in enumerate(rows):
-        if row.status == PROCESSING and row.retry_count + 1 < row.max_retry:
-            last = row.retry_count + 2 == row.max_retry
-            most = min(most, 1 if last else max(1, batch // PARTS ** (row.retry_count + 1)))
-        if place and place >= most:
-            return rows[:place]
-    return rows
 
 
 def _claimed(row: AnyRow) -> Claimed:

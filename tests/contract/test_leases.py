@@ -151,6 +151,16 @@ def test_an_expired_lease_is_claimable_and_counts(db: Database, leases: Leases) 
     assert statuses(db) == ["success"]
 
 
+def test_what_a_dead_process_held_comes_back_in_parts(db: Database, leases: Leases) -> None:
+    """One of its rows may be what ended it, and must not take the others along."""
+    made = put(db, *range(1, 21), max_retry=4)
+    assert ids(leases.claim(16, "w1")) == made[:16]
+    clock_of(db).advance(61)
+    assert [ids(leases.claim(16, "w2")) for _ in range(2)] == [made[:2], made[2:4]]
+    clock_of(db).advance(61)
+    assert [ids(leases.claim(16, "w3")) for _ in range(2)] == [made[:1], made[1:2]]
+
+
 def test_a_job_that_kills_its_worker_ends_dead(db: Database, leases: Leases) -> None:
     made = put(db, 1, 1, max_retry=3)
     for _ in range(3):

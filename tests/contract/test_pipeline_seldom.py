@@ -245,6 +245,20 @@ def test_a_connection_that_died_in_the_pool_is_replaced(mariadb_url: str, monkey
     db.close()
 
 
+@pytest.mark.mariadb
+def test_behind_a_proxy_that_hides_the_mode_backslashes_are_escaped(mariadb_url: str) -> None:
+    db = Database.open(mariadb_url)
+    with db.engine.connect() as conn:
+        assert "NO_BACKSLASH_ESCAPES" in conn.exec_driver_sql("SELECT @@sql_mode").scalar_one()
+        driver: Any = conn.connection.driver_connection
+        driver.server_status = 0
+        connect._agree_on_backslashes(driver, conn.connection._connection_record)
+        assert "NO_BACKSLASH_ESCAPES" not in conn.exec_driver_sql("SELECT @@sql_mode").scalar_one()
+        assert conn.exec_driver_sql("SELECT %s", ("a\\' b",)).scalar_one() == "a\\' b"
+        conn.invalidate()
+    db.close()
+
+
 def test_a_pool_that_is_used_up_says_so(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db.engine.pool, "_timeout", 0.001)
     monkeypatch.setattr(db.engine.pool, "_max_overflow", 0)
