@@ -158,7 +158,7 @@ def test_what_a_dead_process_held_comes_back_in_parts(db: Database, leases: Leas
     clock_of(db).advance(61)
     assert [ids(leases.claim(16, "w2")) for _ in range(2)] == [made[:2], made[2:4]]
     clock_of(db).advance(61)
-    assert [ids(leases.claim(16, "w3")) for _ in range(2)] == [made[:1], made[1:2]]
+    assert [ids(leases.claim(32, "w3")) for _ in range(2)] == [made[:1], made[1:2]]
 
 
 def test_a_job_that_kills_its_worker_ends_dead(db: Database, leases: Leases) -> None:
