@@ -1,6 +1,6 @@
 """The services of docker-compose.yml whose programs come as packages, run with the file's own commands, environment and
-health checks: the worker against MariaDB and the standalone Milvus, and JupyterLab. MySQL's image is stood in for by
-MariaDB; etcd, MinIO and Attu come as images only."""
+health checks: the worker against MariaDB and the standalone Milvus, JupyterLab and etcd. MySQL's image is stood in for
+by MariaDB; MinIO and Attu come as images only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,32 @@ def test_jupyterlab_s_command_answers_its_health_check(tmp_path: Path) -> None:
 
         assert poll(answers, seconds=90, every=0.2)
         assert lab.poll() is None, lab.stderr and lab.stderr.read()
+
+
+@pytest.mark.skipif(not shutil.which("etcd"), reason="no etcd here: tests/support/system-packages.sh installs it")
+def test_etcd_s_command_answers_its_health_check(tmp_path: Path) -> None:
+    """Its port and its folder are this machine's; a second start finds what the first one wrote."""
+    client, peer = free_port(), free_port()
+    here = {"http://etcd:2379": f"http://{LOOPBACK}:{client}", "http://0.0.0.0:2379": f"http://{LOOPBACK}:{client}",
+            "/etcd/data": str(tmp_path / "data")}  # fmt: skip
+    command = []
+    for word in SERVICES["etcd"]["command"]:
+        name, _, value = word.partition("=")
+        command.append(f"{name}={here[value]}" if value else word)
+    others = f"http://{LOOPBACK}:{peer}"  # only one member: its peer port is asked by nobody, but may be taken here
+    env = environment(
+        "etcd", example(), ETCDCTL_ENDPOINTS=f"{LOOPBACK}:{client}", ETCD_LISTEN_PEER_URLS=others,
+        ETCD_INITIAL_ADVERTISE_PEER_URLS=others, ETCD_INITIAL_CLUSTER=f"default={others}",
+    )  # fmt: skip
+    assert healthy("etcd", env, tmp_path).returncode != 0, "it is healthy before it is started"
+    for said in ("put key kept", "get key"):
+        with started(command, env, tmp_path) as etcd:
+            assert poll(lambda: etcd.poll() is not None or healthy("etcd", env, tmp_path).returncode == 0, seconds=60)
+            assert etcd.poll() is None, etcd.stderr and etcd.stderr.read()
+            answer = subprocess.run(["etcdctl", *said.split()], env=env, capture_output=True, text=True, check=True)
+            etcd.send_signal(signal.SIGTERM)
+            etcd.wait(30)
+    assert "kept" in answer.stdout
 
 
 def test_the_commands_above_are_those_of_the_images() -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from smartmem.errors import ModelError
+from smartmem.errors import ModelError, needs
 from smartmem.rag.recipes.graph import Weights, encoder
 
 PACKED = "e5-small-q4.bin"
@@ -135,7 +135,8 @@ def _unpacked(raw: bytes) -> NDArray[np.float32]:
 
 def _tokenizer(vocabulary: _Vocabulary) -> bytes:
     """XLM-R's: NFKC with some characters dropped and some made spaces, then the likeliest pieces."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    with needs("onnx"):
+        from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     # What the file folds otherwise than NFKC is made nothing or a space: control characters, joiners, line ends.
     odd = {char: to for char, to in vocabulary.folded.items() if unicodedata.normalize("NFKC", char) != to}
