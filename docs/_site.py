@@ -22,7 +22,16 @@ DOCS = ROOT / "docs"
 # Pages that lie outside docs/; a link to one of them leads to its copy on the site.
 OUTSIDE = {
     "README.md": "start.md",  # as README it would take index.html
-    **{name: name for name in ("CONTRIBUTING.md", "LICENSE", "data/tiny/README.md", "eval/reports/example/report.md")},
+    **{
+        name: name
+        for name in (
+            "CONTRIBUTING.md",
+            "LICENSE",
+            "data/tiny/README.md",
+            "data/labelled/README.md",
+            "eval/reports/example/report.md",
+        )
+    },
 }
 PICTURES = "eval/reports/example/charts"
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")

@@ -51,7 +51,7 @@ class JobSettings(LeaseSettings):
 
 
 class ExtractSettings(_Section):
-    extractor: dict[str, Any] = {"name": "rules"}
+    extractor: dict[str, Any] = {"name": "tagger"}
     max_chars: int = Field(1500, ge=1)
     max_facts: int = Field(3, ge=1)
     min_confidence: float = Field(0.5, ge=0, le=1)

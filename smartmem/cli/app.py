@@ -9,7 +9,20 @@ import sys
 import typer
 
 from smartmem import __version__
-from smartmem.cli import components, control, data, evaluate, letters, memories, pipeline, replays, serve, setup, web
+from smartmem.cli import (
+    components,
+    control,
+    data,
+    evaluate,
+    letters,
+    memories,
+    pipeline,
+    replays,
+    serve,
+    setup,
+    tagger,
+    web,
+)
 from smartmem.cli.common import BAD_INPUT, FAULT, INTERRUPTED, exit_status, print_error, say
 from smartmem.errors import SmartMemError
 
@@ -35,6 +48,7 @@ app.add_typer(letters.jobs, name="jobs")
 app.add_typer(letters.outbox, name="outbox")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(data.app, name="data")
+app.add_typer(tagger.app, name="tagger")
 app.add_typer(components.models, name="models")
 app.add_typer(components.rag, name="rag")
 app.add_typer(web.app, name="web")

@@ -142,7 +142,7 @@ def web(
 
 
 def memory(
-    extractor: Part = "rules",
+    extractor: Part = "tagger",
     comparator: Part = "rules",
     split: Annotated[
         str, typer.Option("--split", help="all, or users by number: odd (to tune on), even (to report)")
@@ -150,34 +150,52 @@ def memory(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0, max=1, help="how alike two facts must be to count as one")
     ] = 0.5,
+    labelled: Annotated[
+        list[Path] | None,
+        typer.Option("--labelled", help="your own labelled messages instead (data/labelled/README.md)"),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Extraction and decisions against the labels of smartmem-tiny: precision, recall, F1, confusion, what was missed.
+
+    With --labelled: extraction alone, against lists of your own; every ten lines count as one person for the intervals.
 
     \b
     Examples:
       smartmem eval memory
       smartmem eval memory --extractor mock --split odd --json
+      smartmem eval memory --extractor rules --labelled tests/develop/en.txt
     """
     from smartmem.evaluation.datasets.gold import load_gold
+    from smartmem.evaluation.datasets.labelled import labelled_gold, read_lists
     from smartmem.evaluation.memory_quality import comparator_decider, evaluate_decisions, evaluate_extraction
+    from smartmem.evaluation.memory_state import evaluate_state
     from smartmem.memory.comparators import create_comparator
     from smartmem.memory.extract import create_extractor
     from smartmem.viz.quality import OPERATIONS
 
     if split not in ("all", "odd", "even"):
         raise typer.BadParameter(f"--split is {split!r}; it may be all, odd or even")
-    gold = load_gold(split=None if split == "all" else split)  # type: ignore[arg-type]  # checked above
+    kept = None if split == "all" else split
+    gold = labelled_gold(read_lists(labelled)) if labelled else load_gold(split=kept)  # type: ignore[arg-type]  # checked
+    of = "labelled messages" if labelled else f"{split} users"
     facts = evaluate_extraction(create_extractor(spec(extractor)), gold, threshold=threshold)
-    decisions = evaluate_decisions(comparator_decider(create_comparator(spec(comparator))), gold)
+    decisions = state = None
+    if gold.decisions:
+        decides = create_comparator(spec(comparator))
+        decisions = evaluate_decisions(comparator_decider(decides), gold)
+        state = evaluate_state(create_extractor(spec(extractor)), decides, gold)
     if json:
         print_json(
-            {"split": split, "extractor": extractor, "comparator": comparator}
-            | {"extraction": dataclasses.asdict(facts), "decisions": dataclasses.asdict(decisions)}
+            {"of": of, "extractor": extractor, "comparator": comparator, "extraction": dataclasses.asdict(facts)}
+            | {
+                name: dataclasses.asdict(one) if one else None
+                for name, one in (("decisions", decisions), ("state", state))
+            }
         )
         return
     rows = [(name, _figure(getattr(facts, name)), getattr(facts, name).count) for name in ("precision", "recall", "f1")]
-    print_table(f"facts of {extractor}, {split} users, alike from {threshold}", ["figure", "value", "of"], rows)
+    print_table(f"facts of {extractor}, {of}, alike from {threshold}", ["figure", "value", "of"], rows)
     say(
         f"right ones in the very words {facts.exact:.3f}, of the right type {facts.typed:.3f}; "
         f"messages without a fact that gave one {facts.noise:.3f}; failed messages {len(facts.failed)}"
@@ -189,12 +207,18 @@ def memory(
             [kind, *columns],
             [(name, *(row[c] if c in columns[:3] else int(row[c]) for c in columns)) for name, row in groups.items()],
         )
+    if decisions is None or state is None:
+        return
     made = list(dict.fromkeys([*OPERATIONS, *(name for row in decisions.confusion.values() for name in row)]))
     print_table(
         f"decisions of {comparator}: accuracy {_figure(decisions.accuracy)} of {decisions.accuracy.count}",
         ["gold \\ made", *made],
         [(name, *(decisions.confusion[name].get(m, 0) for m in made)) for name in made if name in decisions.confusion],
     )
+    say(f"the whole history, {extractor} and {comparator}, leaves {state.active} memories active:")
+    for what, among in (("stale", state.removed), ("doubled", state.repeated), ("lost", state.valid)):
+        say(f"  {what} {len(getattr(state, what))} of {among}")
+    say(f"  that no label knows {len(state.unknown)}")
 
 
 def gating(

@@ -223,15 +223,35 @@ def comparator_decider(comparator: Comparator, limit: int = _LIMIT) -> Decider:
     """The chain's own decision (SPEC §6) with this comparator over the `limit` likeliest of the active memories."""
 
     def made(fact: Fact, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
-        def likeness(row: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
-            same_slot = bool(fact.slot) and fact.slot == row["slot"]
-            alike = similarity(fact.content, row["content"])
-            return row["content_hash"] != fact.content_hash, not same_slot, -alike, str(row["id"])
-
-        decision = decide(fact, sorted(rows, key=likeness), comparator, limit=limit)
+        decision = decide(fact, likeliest(fact, rows), comparator, limit=limit)
         return str(decision.operation), decision.target["id"] if decision.target else None
 
     return made
+
+
+def likeliest(fact: Fact, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows in the order in which the chain asks about them: the same words, the same slot, the most alike."""
+
+    def likeness(row: Mapping[str, Any]) -> tuple[bool, bool, float, str]:
+        same_slot = bool(fact.slot) and fact.slot == row["slot"]
+        alike = similarity(fact.content, row["content"])
+        return row["content_hash"] != fact.content_hash, not same_slot, -alike, str(row["id"])
+
+    return sorted(rows, key=likeness)
+
+
+def row_of(name: str, fact: Fact) -> dict[str, Any]:
+    """What a comparator reads of a memory."""
+    return {
+        "id": name,
+        "content": fact.content,
+        "content_hash": content_hash(fact.memory_type, fact.content),
+        "memory_type": fact.memory_type,
+        "title": fact.title,
+        "slot": fact.slot,
+        "valid_from": fact.valid_from,
+        "language": fact.language,
+    }
 
 
 def evaluate_decisions(decider: Decider, gold: Gold) -> DecisionReport:
@@ -309,13 +329,4 @@ def _apply(memories: dict[str, dict[str, Any]], decision: GoldDecision, asked: F
     if decision.operation in ("UPDATE", "DELETE") and decision.target_fact_id:
         memories.pop(decision.target_fact_id, None)
     if decision.fact_id is not None and decision.operation != "NONE":
-        memories[decision.fact_id] = {
-            "id": decision.fact_id,
-            "content": asked.content,
-            "content_hash": content_hash(asked.memory_type, asked.content),
-            "memory_type": asked.memory_type,
-            "title": asked.title,
-            "slot": asked.slot,
-            "valid_from": asked.valid_from,
-            "language": asked.language,
-        }
+        memories[decision.fact_id] = row_of(decision.fact_id, asked)

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import regex
 
 from smartmem.evaluation.memory_quality import match
 from smartmem.memory.extract import create_extractor
+from smartmem.memory.extract.labelled import read_labelled
 from smartmem.memory.facts import Message
 from smartmem.memory.normalise import normalise_facts
 
 LISTS = Path(__file__).parents[1] / "develop"
 NOW = dt.datetime(2026, 2, 3, 10, tzinfo=dt.UTC)
-LABEL = regex.compile(r"\{([fpct]):([^}]*)\}")
-
-
-def labelled(language: str) -> Iterator[tuple[str, list[str]]]:
-    """Each message with the facts that it holds."""
-    for line in (LISTS / f"{language}.txt").read_text("utf-8").splitlines():
-        if line:
-            yield LABEL.sub(r"\2", line), [fact for _, fact in LABEL.findall(line)]
 
 
 @pytest.mark.parametrize(
@@ -35,8 +26,9 @@ def test_the_rules_keep_what_they_were_written_for(
 ) -> None:
     extractor = create_extractor("rules")
     count: Counter[str] = Counter()
-    for text, gold in labelled(language):
-        message = Message(user_id=1, conversation_id="c", source_message_id="m", source_text=text, occurred_at=NOW)
+    for one in read_labelled(LISTS / f"{language}.txt"):
+        gold = one.facts
+        message = Message(user_id=1, source_message_id=one.place, source_text=one.text, occurred_at=NOW)
         asserted = [fact for fact in extractor.extract(message).facts if fact.action == "assert"]
         made = [fact.content for fact in normalise_facts(asserted, NOW, min_confidence=0.5).facts]
         count.update(gold=len(gold), made=len(made), right=len(match(gold, made)))

@@ -1,6 +1,6 @@
-"""Extractors: from a message to candidate facts. `mock`, `rules` and `llm` are registered by importing this room."""
+"""Extractors: from a message to candidate facts. Importing this room registers `mock`, `rules`, `tagger` and `llm`."""
 
-from smartmem.memory.extract import llm, mock, rules
+from smartmem.memory.extract import llm, mock, rules, tagger
 from smartmem.memory.extract.base import (
     Extraction,
     Extractor,
@@ -20,4 +20,5 @@ __all__ = [
     "llm",
     "mock",
     "rules",
+    "tagger",
 ]

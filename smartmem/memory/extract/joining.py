@@ -6,10 +6,11 @@ part, and what points at something before it takes that along or is dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import regex
 
+from smartmem.memory.extract.found import Found
 from smartmem.memory.extract.grammar import Grammar
 from smartmem.memory.extract.segment import BLANK, Clause, Sentence, mask
 from smartmem.memory.similarity import terms
@@ -38,22 +39,6 @@ _SO_PLEASE = regex.compile(
 )
 _SO = regex.compile(r"(?:and )?so\b|所以|因此", regex.IGNORECASE)
 _BECAUSE = regex.compile(r"(?:and |but )?(?:because|since|as (?=i|my|we)|for (?=i |my ))|因为", regex.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A stretch of the message that says something worth keeping."""
-
-    kind: str
-    start: int
-    end: int
-    confidence: float
-    sentence: int
-    slot: str | None = None
-    explicit: bool = False
-    retract: bool = False
-    core: int = 0  # the length of what a rule fits, without what stands beside it
-    bare: bool = False  # an instruction without a word that says it holds for good
 
 
 def stays(last: Found, clause: Clause, body: Clause, known: Grammar) -> bool:

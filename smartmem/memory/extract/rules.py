@@ -13,17 +13,17 @@ import regex
 
 from smartmem.memory.extract import dates
 from smartmem.memory.extract.base import Extraction, Intent, extractor
+from smartmem.memory.extract.found import EXPLICIT_CONFIDENCE, Found, extraction, surest
 from smartmem.memory.extract.grammar import Grammar, Rule, grammar
-from smartmem.memory.extract.joining import Found, anchor, join, settle, stays
-from smartmem.memory.extract.segment import Clause, Sentence, mask, sentences, trim
+from smartmem.memory.extract.joining import anchor, join, settle, stays
+from smartmem.memory.extract.segment import Clause, Sentence, mask, sentences
 from smartmem.memory.extract.signals import is_explicit, is_question, is_standing
-from smartmem.memory.extract.slots import sensitivity, slot_of
-from smartmem.memory.facts import Candidate, Message
+from smartmem.memory.extract.slots import slot_of
+from smartmem.memory.facts import Message
 from smartmem.memory.similarity import terms
 from smartmem.text import language
 from smartmem.types import MemoryType
 
-EXPLICIT_CONFIDENCE = 0.9
 SURE = 0.65  # what stands beside a question is kept only if its rule is a strong one
 # "If I ever tell you X, forget it": nothing is taken back now.
 _CONDITIONAL = regex.compile(r"\b(?:if|whenever|when|should) i\b|要是|如果|万一|假如", regex.IGNORECASE)
@@ -42,12 +42,6 @@ _DROPS = regex.compile(
 _OPENS = regex.compile(
     r"(?:现在|目前|如今|平时|平生|一直|从小|向来|最近|正)*(?:在(?!想|吗|不|看)|住|姓|最爱|偏爱|不爱|不吃|不喝|爱吃|爱喝|爱听|爱看|喜欢|讨厌|受不了|吃不了|怕(?!是)|学的|养了|做了|教了|查出|确诊|怀孕|怀了)"
 )
-_INTENTS = {
-    MemoryType.CONSTRAINT.value: Intent.STANDING_INSTRUCTION,
-    MemoryType.PREFERENCE.value: Intent.PREFERENCE,
-    MemoryType.FACT.value: Intent.PERSONAL_FACT,
-    MemoryType.TODO_HINT.value: Intent.PERSONAL_FACT,
-}
 
 
 @extractor("rules")
@@ -83,12 +77,7 @@ class RulesExtractor:
         facts = settle(found, text)
         if not facts:
             return Extraction(intent=_intent(intents), reason="no rule fits")
-        facts = sorted(sorted(facts, key=lambda f: -f.confidence)[: self.max_facts], key=lambda f: f.start)
-        kinds = [_INTENTS[f.kind] for f in facts if not f.retract]
-        return Extraction(
-            facts=tuple(_candidate(f, text, message) for f in facts),
-            intent=kinds[0] if kinds else Intent.PERSONAL_FACT,
-        )
+        return extraction(surest(facts, self.max_facts), message)
 
 
 def _read(sentence: Sentence, index: int, known: Grammar, message: Message) -> tuple[list[Found], Intent]:
@@ -298,25 +287,6 @@ def _retraction(sentence: Sentence, index: int, *, explicit: bool) -> Found:
         slot=slot_of("retraction", sentence.text, None),
         explicit=explicit,
         retract=True,
-    )
-
-
-def _candidate(found: Found, text: str, message: Message) -> Candidate:
-    start, end = trim(text, found.start, found.end)
-    said = text[start:end]
-    day = (
-        dates.last_day(said, message.occurred_at) if found.kind == MemoryType.TODO_HINT and not found.retract else None
-    )
-    return Candidate(
-        memory_type=found.kind,
-        content=said,
-        confidence=found.confidence,
-        sensitivity_level=sensitivity(found.kind, said),
-        is_explicit=found.explicit,
-        ttl_at=dates.end_of(day, message.occurred_at.tzinfo) if day else None,
-        slot=found.slot,
-        span=(start, end),
-        action="retract" if found.retract else "assert",
     )
 
 

@@ -1,0 +1,53 @@
+"""What a tagger trained on labelled messages is worth on messages that it has not seen, from those messages alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from smartmem.errors import ConfigError
+from smartmem.evaluation.datasets.labelled import labelled_gold
+from smartmem.evaluation.memory_quality import ExtractionReport, Extracts, evaluate_extraction
+from smartmem.memory.extract import create_extractor
+from smartmem.memory.extract.labelled import Labelled
+from smartmem.memory.extract.training import prepared, train
+from smartmem.memory.facts import Message
+from smartmem.progress import track
+
+
+class _ByFold:
+    """Asks for each message the tagger that was trained without it."""
+
+    def __init__(self, taggers: Sequence[Extracts], fold_of: dict[str, int]) -> None:
+        self._taggers, self._fold_of = taggers, fold_of
+
+    def extract(self, message: Message) -> Any:
+        return self._taggers[self._fold_of[message.source_message_id or ""]].extract(message)
+
+
+def cross_validate(
+    blocks: Sequence[Sequence[Labelled]], folder: Path, folds: int = 5, min_confidence: float = 0.5
+) -> ExtractionReport:
+    """Train `folds` taggers, each without its share of the blocks, and measure each on that share.
+
+    Blocks are dealt out in the order of a hash of what they say, so every fold gets as many.
+    `folder` holds the taggers meanwhile. Raises `ConfigError` for fewer than two folds or too few messages.
+    """
+    if folds < 2 or folds > len(blocks):
+        raise ConfigError(f"{folds} folds of {len(blocks)} blocks of messages; take 2 to {len(blocks)}")
+    order = sorted(range(len(blocks)), key=lambda i: (crc32(blocks[i][0].text.encode()), i))
+    shares = [rank % folds for _, rank in sorted(zip(order, range(len(blocks)), strict=True))]
+    known = [prepared(block) for block in track(blocks, "read")]
+    taggers: list[Extracts] = []
+    for fold in track(range(folds), "train"):
+        rest = [one for one, share in zip(known, shares, strict=True) if share != fold]
+        names = {name for one in rest for name in one}
+        if alone := {name for one in known for name in one} - names:
+            # The package's own tagger would stand in, and it may know these very messages.
+            raise ConfigError(f"all messages in {', '.join(sorted(alone))} are in one fold; give more of them")
+        train({name: [pair for one in rest for pair in one.get(name, [])] for name in names}, folder / str(fold))
+        taggers.append(create_extractor({"name": "tagger", "models": str(folder / str(fold))}))
+    fold_of = {one.place: share for block, share in zip(blocks, shares, strict=True) for one in block}
+    return evaluate_extraction(_ByFold(taggers, fold_of), labelled_gold(blocks), min_confidence=min_confidence)
