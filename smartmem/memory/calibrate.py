@@ -7,7 +7,7 @@ for all of them, so a cosine is counted between two levels of the embedder's own
     relevance = (cosine - strangers) / (answers - strangers), within 0..1
 
 `strangers` is what nine in ten pairs of strangers reach, `answers` the median of questions with their answers; where a
-model does not tell the two apart, 1 takes its place. On the odd half of smartmem-tiny (English, bge-small, hybrid) 4.3
+model does not tell the two apart, 1 takes its place. On the odd half of smartmem-tiny (English, bge-small, rules) 4.3
 memories are injected on average and hold the evidence for 76 % of the questions; counted from 0 to 1, 4.9 and 72 %,
 from `strangers` to 1, 3.5 and 69 %, for then an answer's own cosine may stay below the threshold.
 """
