@@ -51,7 +51,7 @@ class Database:
 
     def __init__(self, engine: Engine, clock: Clock | None = None) -> None:
         # In place, and below on each connection: an engine made by `execution_options` asks itself and the one that it
-        # was made from for listeners some forty times in a small transaction, a tenth of its time.
+        # was made from for listeners some forty times in a small transaction.
         engine.update_execution_options(**{_OWNER: self})
         self.engine = engine
         self.dialect = "mysql" if engine.dialect.name in dialects.MYSQL else engine.dialect.name

@@ -34,7 +34,7 @@ class Seat:
         self.write, self.items = write, items
         self.leads = self.settled = False
         # Held until the caller is woken: settled, or chosen to lead. A bare lock, for an Event makes two more for each
-        # wait: with eight callers that was a fifth of the time.
+        # wait, which showed with eight callers.
         self.asleep: Any = threading.Lock()
         self.asleep.acquire()
         self.outcomes: Sequence[Any] = ()

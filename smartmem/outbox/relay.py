@@ -60,8 +60,9 @@ class Relay:
 
     A claim of its own, committed before the work, counts the attempt of an event that kills the process. Most events
     do not, so a relay claims its first batch like that, and whatever was tried before; then it chooses, handles and
-    finishes a batch of untried events in one transaction, a third cheaper. An event that kills it there is not counted
-    once, but heads the first batch of the relay that is started next. Whatever goes wrong sends it back to claims.
+    finishes a batch of untried events in one transaction, which costs less. An event that kills it there is not
+    counted once, but heads the first batch of the relay that is started next. Whatever goes wrong sends it back to
+    claims.
     """
 
     def __init__(
