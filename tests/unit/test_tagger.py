@@ -109,6 +109,14 @@ def test_a_folder_without_models_is_refused_by_its_name(tmp_path: Path) -> None:
         create_extractor({"name": "tagger", "models": str(tmp_path)})
 
 
+def test_a_file_that_is_no_model_and_an_option_out_of_range_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "en.crfsuite").write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match=r"en\.crfsuite is no model of the tagger"):
+        extract("I live in Leeds.", models=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"min_probability=7 .* 0 to 1"):
+        extract("I live in Leeds.", min_probability=7)
+
+
 def test_training_teaches_what_the_lines_say_and_gives_the_same_bytes_again(tmp_path: Path) -> None:
     made_up = tmp_path / "list.txt"
     made_up.write_text("{p:zorks are the best} today\nthe zorks left\n" * 8, "utf-8")

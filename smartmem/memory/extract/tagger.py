@@ -59,6 +59,10 @@ class TaggerExtractor:
     _rules: RulesExtractor = field(default_factory=lambda: RulesExtractor(max_facts=8), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.min_probability <= 1:
+            raise ConfigError(
+                f"extractor 'tagger': min_probability={self.min_probability!r} is no probability; write 0 to 1"
+            )
         if self.models is not None and not any(_own(self.models, name).is_file() for name in LANGUAGES):
             raise ConfigError(
                 f"extractor 'tagger': models={self.models!r} has neither {' nor '.join(_NAMES.values())}; "
@@ -105,7 +109,12 @@ class _Field:
 
     def __init__(self, path: Path) -> None:
         self._tagger = pycrfsuite.Tagger()
-        self._tagger.open(str(path))
+        try:
+            self._tagger.open(str(path))
+        except ValueError as error:
+            raise ConfigError(
+                f"{path} is no model of the tagger ({error}); write it anew by `smartmem tagger train`"
+            ) from None
         self._lock = threading.Lock()
 
     def spans(self, tokens: Sequence[Token], seen: list[list[str]]) -> list[tuple[str, int, int, float]]:
