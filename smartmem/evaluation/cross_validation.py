@@ -38,7 +38,9 @@ def cross_validate(
     if folds < 2 or folds > len(blocks):
         raise ConfigError(f"{folds} folds of {len(blocks)} blocks of messages; take 2 to {len(blocks)}")
     order = sorted(range(len(blocks)), key=lambda i: (crc32(blocks[i][0].text.encode()), i))
-    shares = [rank % folds for _, rank in sorted(zip(order, range(len(blocks)), strict=True))]
+    shares = [0] * len(blocks)
+    for rank, place in enumerate(order):
+        shares[place] = rank % folds
     known = [prepared(block) for block in track(blocks, "read")]
     taggers: list[Extracts] = []
     for fold in track(range(folds), "train"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from smartmem.clock import UTC, parse_time
+from smartmem.clock import parse_time
 from smartmem.evaluation.datasets.gold import Gold, GoldFact, GoldTurn
 from smartmem.memory.extract.labelled import RETRACTION, Labelled, read_labelled
 from smartmem.text import language
@@ -36,7 +36,7 @@ def labelled_gold(blocks: Sequence[Sequence[Labelled]]) -> Gold:
             turns.append(
                 GoldTurn(
                     id=one.place, dialogue_id=str(user), conversation_id=str(user), user_id=user, text=one.text,
-                    occurred_at=_SAID_AT.astimezone(UTC), language=spoken,
+                    occurred_at=_SAID_AT, language=spoken,
                 )
             )  # fmt: skip
             facts += [

@@ -13,6 +13,7 @@ import regex
 
 from smartmem.memory.extract import dates
 from smartmem.memory.extract.grammar import Grammar, grammar
+from smartmem.memory.extract.rules import RulesExtractor
 from smartmem.memory.extract.segment import Clause, Sentence, mask, sentences
 from smartmem.memory.extract.signals import is_explicit, is_question, is_standing
 from smartmem.memory.facts import Candidate
@@ -23,6 +24,9 @@ from smartmem.text import language
 _TOKEN = regex.compile(
     r"\p{Han}|\p{L}+(?=n't\b)|n't\b|'(?:s|m|re|ve|ll|d)\b|[\p{L}\p{M}]+|\d+(?:[.,:]\d+)*|\n|[^\s]", regex.IGNORECASE
 )
+# Whose facts are features; one for training and tagging, so that both see the same.
+RULES = RulesExtractor(max_facts=8)
+OUTSIDE = "O"  # the tag of what is not worth keeping
 # Stands before the first token: without it a fact at the very beginning would spare the step from outside to inside.
 BEGINNING = ["message begins"]
 _OWN = frozenset(["i", "me", "my", "mine", "we", "us", "our", "ours", "im", "ive", "我", "咱", "俺"])
@@ -46,7 +50,7 @@ class Token:
 
 
 def read(text: str, known: Sequence[Candidate]) -> tuple[list[Token], list[list[str]]]:
-    """The tokens of a message and the features of each; `known` are the facts that `rules` finds in it.
+    """The tokens of a message and the features of each; `known` are the facts that `RULES` finds in it.
 
     No feature looks past its sentence or says where in the message that stands: in lists that people write, the fact
     stands where its writer likes to put it, and a tagger learns that before anything else.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -22,12 +22,11 @@ import regex
 from smartmem.errors import ConfigError
 from smartmem.memory.extract import features
 from smartmem.memory.extract.base import Extraction, Intent, extractor
-from smartmem.memory.extract.features import Token
+from smartmem.memory.extract.features import OUTSIDE, Token
 from smartmem.memory.extract.found import EXPLICIT_CONFIDENCE, Found, extraction, surest
 from smartmem.memory.extract.grammar import Grammar, grammar
 from smartmem.memory.extract.joining import anchor, settle
 from smartmem.memory.extract.labelled import CODES, RETRACTION
-from smartmem.memory.extract.rules import RulesExtractor
 from smartmem.memory.extract.segment import Sentence, mask, sentences
 from smartmem.memory.extract.signals import is_explicit
 from smartmem.memory.extract.slots import slot_of
@@ -38,7 +37,6 @@ from smartmem.types import MemoryType
 LANGUAGES = ("en", "zh")
 _NAMES = {name: f"{name}.crfsuite" for name in LANGUAGES}
 WINDOW = 2000  # characters read at once: a message of a megabyte must not be held as features
-_OUTSIDE = "O"
 _THAT = regex.compile(r"that (?!one|way|time|is|was)", regex.IGNORECASE)
 _COLON = regex.compile(r".*[:：]", regex.DOTALL)
 _LETTER = regex.compile(r"\p{L}")
@@ -56,7 +54,6 @@ class TaggerExtractor:
     max_facts: int = 3
     min_probability: float = 0.65
     models: str | None = None
-    _rules: RulesExtractor = field(default_factory=lambda: RulesExtractor(max_facts=8), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_probability <= 1:
@@ -77,7 +74,7 @@ class TaggerExtractor:
         found: list[Found] = []
         first = Intent.CHITCHAT.value
         for start, text in _windows(message.source_text):
-            said = self._rules.extract(message.model_copy(update={"source_text": text}))
+            said = features.RULES.extract(message.model_copy(update={"source_text": text}))
             first = said.intent or first
             found += [one.moved(start) for one in self._read(text, said.facts)]
         if not found:
@@ -121,10 +118,10 @@ class _Field:
         """(kind, start, end, mean probability that its words are worth keeping) of each stretch, in order."""
         with self._lock:
             tags = self._tagger.tag([features.BEGINNING, *seen])[1:]
-            keeps = [1 - self._tagger.marginal(_OUTSIDE, i) for i in range(1, len(tags) + 1)]
+            keeps = [1 - self._tagger.marginal(OUTSIDE, i) for i in range(1, len(tags) + 1)]
         made: list[tuple[str, int, int]] = []  # kind, first token, one past the last
         for i, tag in enumerate(tags):
-            if tag == _OUTSIDE:
+            if tag == OUTSIDE:
                 continue
             begins, kind = tag[0] == "B", tag[2:]
             if not begins and made and made[-1][0] == kind and made[-1][2] == i:
@@ -163,8 +160,13 @@ def _windows(text: str) -> Iterator[tuple[int, str]]:
     yield start, text[start:]
 
 
+def _sentence_at(parts: Sequence[Sentence], place: int) -> int:
+    """The number of the last sentence that begins at or before `place`."""
+    return max((i for i, part in enumerate(parts) if part.start <= place), default=0)
+
+
 def _found(kind: str, start: int, end: int, sure: float, text: str, parts: Sequence[Sentence]) -> Found:
-    index = max(i for i, part in enumerate(parts) if part.start <= start or i == 0)
+    index = _sentence_at(parts, start)
     sentence = parts[index]
     known = grammar(language(sentence.text))
     after = parts[index + 1] if index + 1 < len(parts) else None
@@ -190,8 +192,7 @@ def _found(kind: str, start: int, end: int, sure: float, text: str, parts: Seque
 
 def _is_material(text: str, start: int, parts: Sequence[Sentence]) -> bool:
     """ "Translate this: I live in Rome.": what stands behind the colon of a task is what it is about."""
-    sentence = max((part for part in parts if part.start <= start), key=lambda part: part.start, default=parts[0])
-    asked = _COLON.match(text, sentence.start, start)
+    asked = _COLON.match(text, parts[_sentence_at(parts, start)].start, start)
     return asked is not None and grammar(language(asked[0])).request.search(asked[0]) is not None
 
 
@@ -235,7 +236,7 @@ def _asked_for(known: Sequence[Candidate], found: Sequence[Found], parts: Sequen
             made.append(
                 Found(
                     kind=fact.memory_type, start=start, end=end, confidence=fact.confidence, slot=fact.slot,
-                    sentence=max((i for i, part in enumerate(parts) if part.start <= start), default=0),
+                    sentence=_sentence_at(parts, start),
                     explicit=True, retract=fact.action == "retract",
                 )
             )  # fmt: skip

@@ -11,9 +11,8 @@ import pycrfsuite
 from smartmem.clock import UTC
 from smartmem.errors import BadRecord
 from smartmem.memory.extract import features
-from smartmem.memory.extract.features import Token
+from smartmem.memory.extract.features import OUTSIDE, Token
 from smartmem.memory.extract.labelled import CODES, Label, Labelled
-from smartmem.memory.extract.rules import RulesExtractor
 from smartmem.memory.facts import Message
 from smartmem.text import language
 
@@ -22,7 +21,6 @@ PENALTIES = {"c1": 0.5, "c2": 0.3}
 ITERATIONS = 100
 # The day stands in for the message's own: rules need one to read "tomorrow", and no feature names a day.
 _DAY = dt.datetime(2026, 1, 15, 12, tzinfo=UTC)
-OUTSIDE = "O"
 _CODE = {kind: code for code, kind in CODES.items()}
 
 Sequences = list[tuple[list[list[str]], list[str]]]
@@ -30,10 +28,11 @@ Sequences = list[tuple[list[list[str]], list[str]]]
 
 def prepared(messages: Iterable[Labelled]) -> dict[str, Sequences]:
     """Features and tags of each message, by language; what takes the time, so cross-validation does it once."""
-    rules = RulesExtractor(max_facts=8)
     made: dict[str, Sequences] = {}
     for one in messages:
-        said = rules.extract(Message(user_id=1, source_message_id=one.place, source_text=one.text, occurred_at=_DAY))
+        said = features.RULES.extract(
+            Message(user_id=1, source_message_id=one.place, source_text=one.text, occurred_at=_DAY)
+        )
         tokens, seen = features.read(one.text, said.facts)
         if tokens:
             sequence = ([features.BEGINNING, *seen], [OUTSIDE, *tags(tokens, one.labels)])
