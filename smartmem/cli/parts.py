@@ -168,7 +168,7 @@ def memory(
     """
     from smartmem.evaluation.datasets.gold import load_gold
     from smartmem.evaluation.datasets.labelled import labelled_gold, read_lists
-    from smartmem.evaluation.memory_quality import comparator_decider, evaluate_decisions, evaluate_extraction
+    from smartmem.evaluation.memory_quality import Once, comparator_decider, evaluate_decisions, evaluate_extraction
     from smartmem.evaluation.memory_state import evaluate_state
     from smartmem.memory.comparators import create_comparator
     from smartmem.memory.extract import create_extractor
@@ -179,12 +179,13 @@ def memory(
     kept = None if split == "all" else split
     gold = labelled_gold(read_lists(labelled)) if labelled else load_gold(split=kept)  # type: ignore[arg-type]  # checked
     of = "labelled messages" if labelled else f"{split} users"
-    facts = evaluate_extraction(create_extractor(spec(extractor)), gold, threshold=threshold)
+    extracts = Once(create_extractor(spec(extractor)))
+    facts = evaluate_extraction(extracts, gold, threshold=threshold)
     decisions = state = None
     if gold.decisions:
         decides = create_comparator(spec(comparator))
         decisions = evaluate_decisions(comparator_decider(decides), gold)
-        state = evaluate_state(create_extractor(spec(extractor)), decides, gold)
+        state = evaluate_state(extracts, decides, gold)
     if json:
         print_json(
             {"of": of, "extractor": extractor, "comparator": comparator, "extraction": dataclasses.asdict(facts)}

@@ -40,6 +40,25 @@ class Extracts(Protocol):
     def extract(self, message: Message) -> Any: ...
 
 
+class Once:
+    """Asks an extractor about each message once, however often it is measured: a model's answers cost money."""
+
+    def __init__(self, extractor: Extracts) -> None:
+        self._extractor = extractor
+        self._known: dict[Message, Any] = {}
+
+    def extract(self, message: Message) -> Any:
+        if message not in self._known:
+            try:
+                self._known[message] = self._extractor.extract(message)
+            except Exception as error:  # noqa: BLE001 - kept, and raised to whoever asks
+                self._known[message] = error
+        said = self._known[message]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """A figure with its interval over users (None where there is one user) and what it was counted from."""

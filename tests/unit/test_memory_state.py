@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from smartmem.errors import Unmeasurable
+from smartmem.errors import ModelError, Unmeasurable
 from smartmem.evaluation.datasets.gold import Gold, GoldDecision, GoldFact, GoldTurn
+from smartmem.evaluation.memory_quality import Once, evaluate_extraction
 from smartmem.evaluation.memory_state import evaluate_state
 from smartmem.memory.comparators import create_comparator
 from smartmem.memory.compare import Comparison, Relation
@@ -107,6 +108,29 @@ def test_a_repeat_in_other_words_that_is_kept_is_a_double() -> None:
 def test_what_is_wrongly_replaced_is_lost() -> None:
     made = counts({"t3": ["I'm allergic to nuts", "I live in a house of nuts"]})
     assert (made["lost"], made["unknown"]) == (1, 1)
+
+
+@dataclass
+class Moody(Scripted):
+    """Fails on one message, and counts how often it is asked."""
+
+    asked: list[str] = field(default_factory=list)
+
+    def extract(self, message: Message) -> Extraction:
+        self.asked.append(str(message.source_message_id))
+        if message.source_message_id == "t2":
+            raise ModelError("no answer")
+        return super().extract(message)
+
+
+def test_an_extractor_is_asked_once_a_message_and_a_failed_message_says_nothing() -> None:
+    moody = Moody()
+    once = Once(moody)
+    facts = evaluate_extraction(once, gold())
+    state = evaluate_state(once, create_comparator("rules"), gold())
+    assert sorted(moody.asked) == sorted(SAID)
+    assert list(facts.failed) == ["t2"]
+    assert state.stale == ("I live in Leeds",)
 
 
 def test_without_decisions_nothing_is_measured() -> None:
