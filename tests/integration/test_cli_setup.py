@@ -46,18 +46,23 @@ def test_a_fresh_folder_is_fine_and_stays_empty(folder: Path, cli: Cli) -> None:
     assert "everything that these settings name works" in cli.ok("doctor").out
 
 
-def test_a_missing_extra_is_absent_unless_the_settings_need_it(
-    folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    light(folder)
+def take_away(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if `package` were not installed."""
     installed = doctor.importlib.metadata.version
 
     def version(name: str) -> str:
-        if name == "pymilvus":
+        if name == package:
             raise doctor.importlib.metadata.PackageNotFoundError(name)
         return installed(name)
 
     monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+
+
+def test_a_missing_extra_is_absent_unless_the_settings_need_it(
+    folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light(folder)
+    take_away("pymilvus", monkeypatch)
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     line = states(cli, status=0)["extra milvus"]
     assert (line["state"], line["fix"]) == ("absent", "pip install 'smartmem[milvus]'")
@@ -73,14 +78,7 @@ def test_an_extra_that_brings_another_lacks_what_that_one_lacks(
     folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     light(folder)
-    installed = doctor.importlib.metadata.version
-
-    def version(name: str) -> str:
-        if name == "pandas":
-            raise doctor.importlib.metadata.PackageNotFoundError(name)
-        return installed(name)
-
-    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    take_away("pandas", monkeypatch)
     found = states(cli, status=0)
     assert {name for name, check in found.items() if "pandas" in check["detail"]} == {
         "extra eval",
