@@ -33,28 +33,23 @@ _DISLIKES = regex.compile(
     r"|讨厌|受不了|不(?:太|怎么|大|是很)?(?:喜欢|爱)|吃不了|喝不了|吃不惯|不吃|不喝|不想|难吃|难喝|烦|没兴趣|不感兴趣|恶心|害怕|怕"
 )
 _NUMBER = regex.compile(r"\d+(?:[.,:]\d+)*|[零〇一二两三四五六七八九十百千万]+(?=[点号日月年岁个只次块元天周人])")
-_WORDS = {
-    word: str(value)
-    for value, names in enumerate(
-        (
-            "zero",
-            "one first",
-            "two second twice",
-            "three third",
-            "four fourth",
-            "five fifth",
-            "six sixth",
-            "seven seventh",
-            "eight eighth",
-            "nine ninth",
-            "ten tenth",
-            "eleven eleventh",
-            "twelve twelfth",
-        )
-    )
-    for word in names.split()
-}
-_NUMBER_WORD = regex.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
+_UP_TO_NINETEEN = (
+    "zero", "one first", "two second twice", "three third", "four fourth", "five fifth", "six sixth", "seven seventh",
+    "eight eighth", "nine ninth", "ten tenth", "eleven eleventh", "twelve twelfth", "thirteen thirteenth",
+    "fourteen fourteenth", "fifteen fifteenth", "sixteen sixteenth", "seventeen seventeenth", "eighteen eighteenth",
+    "nineteen nineteenth",
+)  # fmt: skip
+_TENS = (
+    "twenty twentieth", "thirty thirtieth", "forty fortieth", "fifty fiftieth", "sixty sixtieth", "seventy seventieth",
+    "eighty eightieth", "ninety ninetieth",
+)  # fmt: skip
+_WORDS = {word: value for value, names in enumerate(_UP_TO_NINETEEN) for word in names.split()}
+_WORDS |= {word: 20 + 10 * i for i, names in enumerate(_TENS) for word in names.split()}
+_ONES = "|".join(word for word, value in _WORDS.items() if 0 < value < 10)
+_NUMBER_WORD = regex.compile(
+    rf"\b(?P<tens>{'|'.join(names.split()[0] for names in _TENS)})[- ](?P<ones>{_ONES})\b"
+    rf"|\b(?P<alone>{'|'.join(_WORDS)})\b"
+)
 _DAYS = regex.compile(
     r"\b(?:mon|tues?|wednes|thurs?|fri|satur|sun)days?\b|\b(?:january|february|march|april|may|june|july|august|september"
     r"|october|november|december)\b|(?:周|星期|礼拜)[一二三四五六日天]"
@@ -94,7 +89,7 @@ def values(text: str) -> frozenset[str]:
     """Numbers (as digits, also from words), weekdays and months that a text names."""
     folded = for_patterns(text)
     found = {_digits(match.group()) for match in _NUMBER.finditer(folded)}
-    found |= {_WORDS[match.group()] for match in _NUMBER_WORD.finditer(folded)}
+    found |= {_number(match) for match in _NUMBER_WORD.finditer(folded)}
     found |= {match.group().removesuffix("s") for match in _DAYS.finditer(folded)}
     return frozenset(found)
 
@@ -112,6 +107,12 @@ def _pieces(clause: str) -> list[tuple[str, bool]]:
         affirmed, start = kind, end
     pieces.append((clause[start:], affirmed))
     return pieces
+
+
+def _number(words: regex.Match[str]) -> str:
+    """`thirteenth` → `13`, `seventy-two` → `72`."""
+    named = [word for word in words.group("tens", "ones", "alone") if word]
+    return str(sum(_WORDS[word] for word in named))
 
 
 def _digits(number: str) -> str:

@@ -42,6 +42,9 @@ PAIRS = [
     ("preference", "I like green tea.", "I like long walks.", "unrelated"),
     ("preference", "我喜欢喝咖啡。", "我喜欢爬山。", "unrelated"),
     ("todo_hint", "The dentist is on 3 May at ten.", "The dentist is on 5 May at ten.", "update"),
+    ("todo_hint", "The dentist is on the third of May.", "The dentist is on the twenty-third of May.", "update"),
+    ("fact", "I am sixty-nine.", "Now I am seventy.", "update"),
+    ("fact", "My train leaves at nineteen past.", "My train leaves at nineteen past.", "duplicate"),
     ("todo_hint", "我下周五要交报告。", "报告改到下周一交。", "update"),
     ("fact", "I have a dog called Rufus.", "I have a cat called Miso.", "unrelated"),
 ]
