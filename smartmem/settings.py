@@ -1,4 +1,4 @@
-"""Every number that SPEC names, as a setting: defaults here, then `smartmem.toml`, then `SMARTMEM_…` variables.
+"""Every number as a setting: defaults here, then `smartmem.toml`, then `SMARTMEM_…` variables.
 
 Nested names take two underscores in the environment: `SMARTMEM_JOBS__MAX_RETRY=3`. Unknown keys are refused.
 Secrets (API keys) are read from the environment only, never from the file.

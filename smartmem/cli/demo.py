@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from smartmem.cli.common import print_scores, print_table, say
-from smartmem.errors import DataError
+from smartmem.cli.doctor import lacking
+from smartmem.errors import DataError, MissingExtra
 from smartmem.shipped import shipped
 
 SHOWN = 2  # questions in each language whose answer has changed over time: what counts is the newest word
@@ -16,13 +17,21 @@ def run(out: Path, data: Path | None) -> None:
     data, arms = data or shipped("data/tiny") or Path("data/tiny"), shipped("eval/suites/tiny.toml")
     if arms is None or not (data / "dialogues.jsonl").exists():
         raise DataError(f"{data} holds no dialogues.jsonl; run the demo in a clone of the project, or name --data")
+    # Asked for before anything is written: the steps would ask one after the other, the last at the end of the work.
+    for extra in ("onnx", "eval"):
+        for package in lacking(extra):
+            raise MissingExtra(package, "demo")
     from smartmem.evaluation.datasets.registry import load_dataset
     from smartmem.evaluation.report import write_report
     from smartmem.evaluation.runner import run_suite
     from smartmem.evaluation.suite import load_suite
     from smartmem.evaluation.write_path import write_path
+    from smartmem.rag.models import resolve
     from smartmem.workbench import Workbench
 
+    suite = load_suite(arms)
+    for model in {str(arm.embedder["model"]) for arm in suite.arms if arm.embedder and "model" in arm.embedder}:
+        resolve(model)
     out.mkdir(parents=True, exist_ok=True)
     say("1. a conversation file in: messages and their events, one transaction each batch")
     with Workbench.open(f"sqlite:///{out / 'smartmem.db'}") as bench:
@@ -39,11 +48,10 @@ def run(out: Path, data: Path | None) -> None:
         questions = [q for q in dataset.queries if q.category == "update"]
         for language in ("en", "zh"):
             for question in [q for q in questions if q.language == language][:SHOWN]:
-                found = bench.recall(users[question.conversation_id], question.text, k=2)
+                found = bench.recall(users[question.conversation_id], question.text, k=3)
                 best = " · ".join(item.content for item in found.items) or "(nothing passed the gates)"
                 say(f"   {question.text}  →  {best}")
         written = write_path(bench.job_history().to_frame(), bench.memory_latency())
-    suite = load_suite(arms)
     say(f"4. evaluation: {', '.join(arm.name for arm in suite.arms)}")
     result = run_suite(suite, out / "report")
     report = write_report(result, out / "report", written)

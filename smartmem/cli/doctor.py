@@ -78,12 +78,23 @@ def _installation() -> Iterator[Check]:
     )
 
 
-def _extras() -> Iterator[Check]:
-    """One line an extra, from what pip was told when smartmem was installed."""
+def lacking(extra: str) -> list[str]:
+    """The packages of an extra that are not here, or not in a version that it takes."""
+    return [said for said in map(_lacking, _wanted()[extra]) if said]
+
+
+def _wanted() -> dict[str, list[Requirement]]:
+    """What pip was told when smartmem was installed, by extra; the core's under ""."""
     wanted: dict[str, list[Requirement]] = {}
     for line in importlib.metadata.requires("smartmem") or []:
         requirement = Requirement(line)
         wanted.setdefault(_extra_of(requirement), []).append(requirement)
+    return wanted
+
+
+def _extras() -> Iterator[Check]:
+    """One line an extra."""
+    wanted = _wanted()
     for extra, requirements in wanted.items():
         own = [requirement for requirement in requirements if requirement.name != "smartmem"]
         if not own:  # a bundle of others, and each of them has its line
@@ -91,14 +102,14 @@ def _extras() -> Iterator[Check]:
         brought = [
             one for bundle in requirements if bundle not in own for name in bundle.extras for one in wanted[name]
         ]
-        lacking = [said for said in map(_lacking, own + brought) if said]
+        lacks = [said for said in map(_lacking, own + brought) if said]
         core = extra == ""
         yield Check(
             area="core" if core else "extra",
             name="smartmem" if core else extra,
-            state="ok" if not lacking else "problem" if core else "absent",
-            detail=f"missing: {', '.join(lacking)}" if lacking else "",
-            fix="" if not lacking else "pip install smartmem" if core else f"pip install 'smartmem[{extra}]'",
+            state="ok" if not lacks else "problem" if core else "absent",
+            detail=f"missing: {', '.join(lacks)}" if lacks else "",
+            fix="" if not lacks else "pip install smartmem" if core else f"pip install 'smartmem[{extra}]'",
         )
 
 

@@ -31,7 +31,7 @@ class What(StrEnum):
 
 
 class RecallMode(StrEnum):
-    """SPEC §8: `memory.read.mode`."""
+    """The setting `memory.read.mode`."""
 
     LEGACY = "legacy"
     RAG = "rag"

@@ -12,7 +12,7 @@ from smartmem.cli.common import AsJson, Database, SettingsFile, print_json, prin
 
 
 class WriteMode(StrEnum):
-    """SPEC §6: `memory.write.mode`."""
+    """The setting `memory.write.mode`."""
 
     LEGACY = "legacy"
     SHADOW = "shadow"

@@ -31,7 +31,7 @@ from smartmem.memory.similarity import similarity
 from smartmem.text import normalise
 
 THRESHOLD = 0.5
-_LIMIT = 5  # candidates compared, as in SPEC §6
+_LIMIT = 5  # candidates compared: the default of memory.write.candidates
 
 
 class Extracts(Protocol):
@@ -239,7 +239,7 @@ Decider = Callable[[Fact, Sequence[Mapping[str, Any]]], tuple[str, str | None]]
 
 
 def comparator_decider(comparator: Comparator, limit: int = _LIMIT) -> Decider:
-    """The chain's own decision (SPEC §6) with this comparator over the `limit` likeliest of the active memories."""
+    """The chain's own decision with this comparator over the `limit` likeliest of the active memories."""
 
     def made(fact: Fact, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
         decision = decide(fact, likeliest(fact, rows), comparator, limit=limit)

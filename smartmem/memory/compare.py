@@ -13,7 +13,7 @@ from smartmem.rag.site import load_site_components
 
 
 class Relation(StrEnum):
-    """How a new fact stands to a memory (SPEC §6); `retraction`: the fact takes the memory back."""
+    """How a new fact stands to a memory; `retraction`: the fact takes the memory back."""
 
     DUPLICATE = "duplicate"
     UPDATE = "update"

@@ -1,4 +1,4 @@
-"""From facts to decisions (SPEC §6): find what a fact may concern, compare, aggregate. Nothing is written here.
+"""From facts to decisions: find what a fact may concern, compare, aggregate. Nothing is written here.
 
     same hash active                → NONE
     any duplicate                   → NONE
@@ -153,7 +153,7 @@ def _said_better(fact: Fact) -> Decision:
 
 
 def aggregate(fact: Fact, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Comparison]) -> Decision:
-    """Many pairwise verdicts make one decision (SPEC §6)."""
+    """Many pairwise verdicts make one decision."""
     if fact.action == "retract":
         return _retract(fact, _best(rows, verdicts, Relation.RETRACTION))
     for relation, operation in (

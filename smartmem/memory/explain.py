@@ -1,4 +1,4 @@
-"""Why a memory was or was not used, and where it comes from (SPEC §8)."""
+"""Why a memory was or was not used, and where it comes from."""
 
 from __future__ import annotations
 

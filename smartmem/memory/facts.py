@@ -25,7 +25,7 @@ Action = Literal["assert", "retract"]
 
 
 class Message(BaseModel):
-    """The payload of an `extract` job: one user message (SPEC §3). Unknown keys are ignored, so that v1 may grow."""
+    """The payload of an `extract` job: one user message. Unknown keys are ignored, so that v1 may grow."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -84,7 +84,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A checked fact (SPEC §5). `content_hash` = SHA-256("type::normalised content"); times are aware UTC."""
+    """A checked fact. `content_hash` = SHA-256("type::normalised content"); times are aware UTC."""
 
     memory_type: str
     title: str

@@ -1,4 +1,4 @@
-"""What a user may do with her memories: list, get, edit, delete, restore, expire, settings, clean-up (SPEC §8).
+"""What a user may do with her memories: list, get, edit, delete, restore, expire, settings, clean-up.
 
 `forget`, which empties texts everywhere, is in forget.py. Every change has its audit row and its `embed` job in the
 same transaction; what is deleted or switched off is out of every recall as soon as the call returns.

@@ -1,4 +1,4 @@
-"""The `extract` job: extract → normalise → filter by user settings → decide → apply (SPEC §5, §6).
+"""The `extract` job: extract → normalise → filter by user settings → decide → apply.
 
 Models and vector stores are asked in `prepare`, outside any transaction; all writes of a batch happen in `apply`,
 inside the transaction that marks its jobs `success`.

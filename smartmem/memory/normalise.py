@@ -1,4 +1,4 @@
-"""Candidate facts become facts: folded, cut, hashed, defaulted, deduplicated (SPEC §5). Every loss has a reason code.
+"""Candidate facts become facts: folded, cut, hashed, defaulted, deduplicated. Every loss has a reason code.
 
 Dropped:   UNKNOWN_TYPE  BLANK  DUPLICATE_IN_BATCH  LOW_CONFIDENCE  TOO_MANY
 Put right: CONFIDENCE_INVALID  IMPORTANCE_INVALID  SENSITIVITY_INVALID  CONTENT_CUT  TTL_IN_PAST  TTL_NAIVE

@@ -1,4 +1,4 @@
-"""Score, gates and budgets of recall (SPEC §8).
+"""Score, gates and budgets of recall.
 
     score = 0.45·relevance + 0.25·confidence + 0.20·recency + 0.10·explicit          (weights are settings)
 
@@ -100,7 +100,7 @@ def judge(
 
 
 def score(parts: Mapping[str, float], settings: RecallSettings) -> float:
-    """The weighted sum of SPEC §8."""
+    """The weighted sum of the four parts."""
     w = settings.weights
     return (
         w.relevance * parts["relevance"]

@@ -1,4 +1,4 @@
-"""Recall (SPEC §8): candidates → SQL truth → score → gates → budgets, with a reason for everything that is left out.
+"""Recall: candidates → SQL truth → score → gates → budgets, with a reason for everything that is left out.
 
     legacy  SQL alone: standing memories, and those that share words or topics with the query
     rag     by meaning alone, from the vector store
@@ -62,7 +62,7 @@ class RecalledItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DroppedItem:
-    """A memory that was considered and left out; `reason` is a code of SPEC §8 (or DUPLICATE)."""
+    """A memory that was considered and left out; `reason` is a code as `explain` gives it (or DUPLICATE)."""
 
     id: str
     content: str

@@ -1,4 +1,4 @@
-"""Reconciliation: the vector store is held against the SQL truth, both ways, and mended (SPEC §7)."""
+"""Reconciliation: the vector store is held against the SQL truth, both ways, and mended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another embedder without downtime (SPEC §7): a new collection is filled while the old one serves, then followed.
+"""Another embedder without downtime: a new collection is filled while the old one serves, then followed.
 
 Recall trusts SQL for what is active, and takes from a store only what is near. So two stores may serve side by side
 while processes are restarted with the new settings one after the other: each is asked by its own embedder, and whoever

@@ -1,4 +1,4 @@
-"""Vector sync: the vector store follows the SQL truth, later and as often as it must (SPEC §7).
+"""Vector sync: the vector store follows the SQL truth, later and as often as it must.
 
 An `embed` job names items, not what to do with them: the handler looks at each one's state *now*, so a job that runs
 late, twice, or after a deletion does what is right then. An item that is gone or no longer active leaves the store.

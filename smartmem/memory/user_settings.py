@@ -1,4 +1,4 @@
-"""What each user allows. The three switches gate writing and reading alike (SPEC §6)."""
+"""What each user allows. The three switches gate writing and reading alike."""
 
 from __future__ import annotations
 

@@ -5,11 +5,13 @@ draw(job_states, path.series, title="Jobs by state")
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from smartmem.clock import SystemClock
 from smartmem.viz.figures import figure, to_png
 
 _COLOURS = 128  # as a palette, a chart is a third of the size; letters keep their smooth edges
@@ -63,10 +65,19 @@ def _small(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def timeline(items: Iterable[Any]) -> list[dict[str, Any]]:
-    """Rows for `memory_timeline`, oldest first, from memories as `list_memories` gives them."""
+def timeline(items: Iterable[Any], now: dt.datetime | None = None) -> list[dict[str, Any]]:
+    """Rows for `memory_timeline`, oldest first, from memories as `list_memories` gives them.
+
+    A memory whose `ttl_at` has passed ends there, also before `expire` has come by: recall does not use it any more.
+    """
+    now = now or SystemClock().now()
+
+    def end(item: Any) -> dt.datetime | None:
+        ends: list[dt.datetime] = [at for at in (item.valid_to, item.ttl_at) if at is not None and at <= now]
+        return min(ends, default=item.valid_to)
+
     return [
-        {"label": i.content, "start": i.valid_from, "end": i.valid_to, "type": i.memory_type, "status": i.status}
+        {"label": i.content, "start": i.valid_from, "end": end(i), "type": i.memory_type, "status": i.status}
         for i in sorted(items, key=lambda item: (item.valid_from, item.id))
     ]
 

@@ -1,4 +1,4 @@
-"""What stage 2 has done since it was made: the web's part of the observability that SPEC §9 asks of each corpus."""
+"""What stage 2 has done since it was made: the web's part of the observability of a corpus."""
 
 from __future__ import annotations
 

@@ -87,6 +87,19 @@ def test_an_extra_that_brings_another_lacks_what_that_one_lacks(
     }
 
 
+def test_the_demo_asks_for_what_it_lacks_before_it_begins(
+    folder: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its report comes last: without this a core installation worked for a minute and ended with a missing package."""
+    monkeypatch.setenv("SMARTMEM_CACHE", str(tmp_path_factory.mktemp("empty")))
+    ran = cli("demo")
+    assert (ran.status, "smartmem models get bge-small-en" in ran.err) == (2, True)
+    take_away("pandas", monkeypatch)
+    ran = cli("demo")
+    assert (ran.status, "'pandas' is not installed: pip install 'smartmem[demo]'" in ran.err) == (2, True)
+    assert list(folder.iterdir()) == []
+
+
 def test_unreachable_servers_and_passwords(folder: Path, cli: Cli) -> None:
     light(folder, f'store = {{ name = "milvus", uri = "http://127.0.0.1:{free_port()}" }}\n')
     url = f"mysql+pymysql://someone:hunter2@127.0.0.1:{free_port()}/smartmem"

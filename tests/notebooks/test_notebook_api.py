@@ -216,6 +216,16 @@ def test_a_timeline_is_drawn_from_listed_memories(bench: Workbench) -> None:
     assert draw(memory_timeline, rows).alt == "memory_timeline"
 
 
+def test_a_memory_whose_time_has_passed_ends_in_the_timeline(bench: Workbench) -> None:
+    """The deposit form was to be sent by a Friday: nobody has run `expire` yet, and recall leaves it out all the same."""
+    items = list_memories(bench.db, 101, statuses=()).items
+    (form,) = [item for item in items if "deposit form" in item.content]
+    assert (form.status, form.valid_to) == ("active", None)
+    before, after = (form.ttl_at + dt.timedelta(days=days) for days in (-1, 1))
+    ends = [{row["label"]: row["end"] for row in timeline(items, now)}[form.content] for now in (before, after)]
+    assert ends == [None, form.ttl_at]
+
+
 def test_questions_asked_of_memories(bench: Workbench) -> None:
     dataset = load_dataset("smartmem-tiny", limit=3)
     frame = ask_memories(dataset, lambda user, text: bench.recall(user, text, mode="legacy"), bench.messages)
