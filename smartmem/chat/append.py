@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 from smartmem.chat.message import Appended, NewMessage, checked_message
 from smartmem.db.dialects import MYSQL
 from smartmem.db.engine import Database
-from smartmem.db.hot import insert_rows, named, proposed, run, stamp
+from smartmem.db.hot import fetch, insert_rows, named, proposed, stamp
 from smartmem.db.tables import chat_messages, conversations, memory_user_settings
 from smartmem.errors import BadRecord
 from smartmem.outbox.events import ExtractRequested, extract_key
@@ -127,7 +127,7 @@ def _locked_conversations(
 def _lock(conn: Connection, db: Database, ids: Sequence[str]) -> dict[str, _Conversation]:
     # In the order of their ids, so that two bulk imports cannot wait for each other in a circle.
     params = {f"c{number}": id_ for number, id_ in enumerate(ids)}
-    found = run(
+    found = fetch(
         conn,
         f"SELECT id,user_id,message_count FROM {conversations.name}"  # noqa: S608
         f" WHERE id IN ({','.join(named(conn, name) for name in params)}) ORDER BY id"
@@ -154,7 +154,7 @@ def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tupl
             params |= ours | {f"c{number}": talk}
             listed = ",".join(named(conn, name) for name in ours)
             either.append(f"conversation_id={named(conn, f'c{number}')} AND client_message_id IN ({listed})")
-        rows = run(
+        rows = fetch(
             conn,
             f"SELECT conversation_id,client_message_id,id,seq FROM {chat_messages.name}"  # noqa: S608
             f" WHERE {' OR '.join(either)}",
@@ -169,12 +169,12 @@ def _users_without_memory(conn: Connection, users: set[int]) -> set[int]:
     # trip, but MariaDB 10.11.19 ended with a segmentation fault once while eight connections ran it.
     params = {f"u{number}": user_id for number, user_id in enumerate(users)}
     names = ",".join(named(conn, name) for name in params)
-    rows = run(
+    rows = fetch(
         conn,
         f"SELECT user_id FROM {memory_user_settings.name} WHERE user_id IN ({names}) AND NOT memory_enabled",  # noqa: S608
         params,
     )
-    return set(rows.scalars())
+    return {row.user_id for row in rows}
 
 
 _COLUMNS = (

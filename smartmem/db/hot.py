@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import namedtuple
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
+from itertools import repeat
 from typing import Any
 
 from sqlalchemy import Table
@@ -59,6 +62,22 @@ def run(conn: Connection, statement: str, params: Mapping[str, Any]) -> CursorRe
     return conn.exec_driver_sql(statement, {name: bound(value) for name, value in params.items()})
 
 
+def fetch(conn: Connection, statement: str, params: Mapping[str, Any]) -> list[Any]:
+    """All rows of such a statement, as named tuples. SQLAlchemy's own rows raise and catch an error at each look at a
+    column by its name: a sixth of what a relay and a worker did for an event (instructions, SQLite)."""
+    result = run(conn, statement, params)
+    assert result.cursor is not None  # noqa: S101 - it has rows
+    make = partial(tuple.__new__, _record(tuple(result.keys())))
+    rows = [make(row) for row in result.cursor.fetchall()]
+    result.close()
+    return rows
+
+
+@cache
+def _record(columns: tuple[str, ...]) -> type[Any]:
+    return namedtuple("Record", columns)  # noqa: PYI024 - its fields are those of a query
+
+
 def insert_rows(
     conn: Connection,
     table: Table,
@@ -76,13 +95,10 @@ def insert_rows(
     """
     if not rows:
         return
-    head = f"INSERT INTO {table.name} ({','.join([*columns, *constants])}) VALUES "  # noqa: S608 - names of our tables
     if conn.dialect.name not in MYSQL:
-        mark = "?" if conn.dialect.name == "sqlite" else "%s"
-        same = tuple(bound(value) for value in constants.values())
-        marks = ",".join([mark] * (len(columns) + len(same)))
-        conn.exec_driver_sql(f"{head}({marks}){conflict}", [row + same for row in rows])
+        _insert_bound(conn, table, constants, columns, rows, conflict)
         return
+    head = f"INSERT INTO {table.name} ({','.join([*columns, *constants])}) VALUES "  # noqa: S608 - names of our tables
     shared = "".join("," + _literal(value) for value in constants.values())
     texts: list[str] = []
     given: list[Any] = []
@@ -99,6 +115,31 @@ def insert_rows(
         given += binds
         size += length
     conn.exec_driver_sql(head + ",".join(texts) + conflict, tuple(given))
+
+
+def _insert_bound(
+    conn: Connection,
+    table: Table,
+    constants: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    conflict: str,
+) -> None:
+    """`insert_rows` by executemany. What is NULL in all rows is left out, for a bound None goes through the driver's
+    adapters; numbers and words stand in the text, which stays the same from batch to batch."""
+    given = {name: values for name, values in zip(columns, zip(*rows, strict=True), strict=True) if values.count(None) < len(values)}
+    fixed = {name: _literal(value) for name, value in constants.items() if _is_fixed(value)}
+    varying = {name: bound(value) for name, value in constants.items() if name not in fixed}
+    marks = ["?" if conn.dialect.name == "sqlite" else "%s"] * (len(given) + len(varying))
+    names, values = ",".join([*given, *varying, *fixed]), ",".join([*marks, *fixed.values()])
+    conn.exec_driver_sql(
+        f"INSERT INTO {table.name} ({names}) VALUES ({values}){conflict}",  # noqa: S608 - names of our tables
+        list(zip(*given.values(), *map(repeat, varying.values()), strict=False)),
+    )
+
+
+def _is_fixed(value: Any) -> bool:
+    return value is None or isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isalpha())
 
 
 def _in_text(value: Any, binds: list[Any]) -> str:

@@ -68,7 +68,7 @@ class Choice:
             f"SELECT {columns} FROM {self._name} WHERE due_at<={self._named('now')}{where}"  # noqa: S608
             f" ORDER BY due_at,id LIMIT {int(limit)}"
         )
-        return hot.run(self._conn, statement, params).all()
+        return hot.fetch(self._conn, statement, params)
 
     def _lock(self, ids: Sequence[int]) -> Sequence[AnyRow]:
         params: dict[str, Any] = {"now": self._now}
@@ -80,7 +80,7 @@ class Choice:
             f" AND due_at<={self._named('now')}{where} ORDER BY id"
             f"{' FOR UPDATE SKIP LOCKED' if self._skips_locked else ''}"
         )
-        return hot.run(self._conn, statement, params).all()
+        return hot.fetch(self._conn, statement, params)
 
     def _in_order(self, locked: Sequence[AnyRow]) -> dict[int, AnyRow]:
         """Those of `locked` with no earlier unfinished row of their key outside our hands.
@@ -117,7 +117,7 @@ class Choice:
         ours = [row.id for row in locked] + list(self._chosen)
         params: dict[str, Any] = {}
         keys = self._names("o", {row.order_key for row in locked}, params)
-        foreign = hot.run(
+        foreign = hot.fetch(
             self._conn,
             f"SELECT order_key,MIN(id) AS id FROM {self._name} WHERE order_key IN ({keys})"  # noqa: S608
             f" AND id<{max(row.id for row in locked)} AND id NOT IN ({hot.id_list(ours)}) GROUP BY order_key",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Table, select
 from sqlalchemy.engine import Connection
 
 from smartmem.db import hot
@@ -16,7 +16,7 @@ from smartmem.db.tables import memory_job_events, memory_jobs, outbox_messages
 from smartmem.errors import StaleLease
 from smartmem.text import clean, cut
 
-AnyRow = Row[*tuple[Any, ...]]
+AnyRow = Any  # a row with its columns by name: SQLAlchemy's, or of hot.fetch
 
 ERROR_CHARS = 2000
 REASON_CHARS = 512
@@ -159,7 +159,7 @@ class LeaseRows:
     def still_held(self, conn: Connection, token: str, ids: Iterable[int]) -> set[int]:
         """Those of `ids` that this token still holds."""
         statement = f"SELECT id FROM {self.spec.table.name} WHERE id IN ({hot.id_list(ids)})"  # noqa: S608
-        return {row[0] for row in hot.run(conn, statement + self._held(conn, token), _token(token))}
+        return {row.id for row in hot.fetch(conn, statement + self._held(conn, token), _token(token))}
 
     def stamped(self, values: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:
         """`values`, and the column that says when a row was last changed."""
