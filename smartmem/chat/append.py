@@ -61,7 +61,7 @@ def append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | Ba
     known = _known_messages(conn, [message for _, message in checked])
     silent = _users_without_memory(conn, {message.user_id for _, message in checked})
     rows: list[tuple[Any, ...]] = []
-    asking: list[tuple[int, ExtractRequested]] = []
+    made: list[tuple[int, str, int, ExtractRequested | None]] = []
     for place, message in checked:
         talk = talks[message.conversation_id]
         name = (message.conversation_id, message.client_message_id)
@@ -78,18 +78,18 @@ def append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | Ba
             # One trace from the message to the vector row: the caller's, else the message's own id.
             trace_id = message.trace_id or id_
             rows.append(_row(id_, trace_id, message, talk))
-            known[name] = (id_, talk.count)
-            outcomes[place] = Appended(message_id=id_, seq=talk.count, event_id=None, created=True)
-            if message.role == Role.USER and message.user_id not in silent and message.content.strip():
-                asking.append((place, _question(id_, trace_id, message)))
+            if message.client_message_id is not None:
+                known[name] = (id_, talk.count)
+            asks = message.role == Role.USER and message.user_id not in silent and message.content.strip()
+            made.append((place, id_, talk.count, _question(id_, trace_id, message) if asks else None))
     if rows:
         written_at = stamp(now)
         insert_rows(conn, chat_messages, {"created_at": written_at}, _COLUMNS, rows)
         _write_counters(conn, written_at, talks)
-    for (place, _), event_id in zip(asking, publish_many(conn, [event for _, event in asking]), strict=True):
-        told = outcomes[place]
-        assert isinstance(told, Appended)  # noqa: S101 - written a few lines above
-        outcomes[place] = Appended(message_id=told.message_id, seq=told.seq, event_id=event_id, created=True)
+    event_ids = iter(publish_many(conn, [event for *_, event in made if event is not None]))
+    for place, id_, seq, event in made:
+        event_id = None if event is None else next(event_ids)
+        outcomes[place] = Appended(message_id=id_, seq=seq, event_id=event_id, created=True)
     return [outcome for outcome in outcomes if outcome is not None]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from smartmem.clock import as_utc
 from smartmem.errors import BadRecord
@@ -14,6 +15,9 @@ from smartmem.types import Role, is_user
 
 NAME_CHARS = 191
 
+_NAMES = ("conversation_id", "client_message_id", "assistant_id", "speaker", "run_id")
+_names = attrgetter(*_NAMES)
+_ROLES = frozenset(Role)
 _TRACE_ID = re.compile(r"[\x21-\x7e]+")  # as the events have it
 
 
@@ -61,37 +65,26 @@ class Message(Tabular):
 
 
 def checked_message(message: NewMessage) -> NewMessage | BadRecord:
-    """The message as it can be stored, or what is wrong with it."""
+    """The message as it can be stored (itself where nothing has to change), or what is wrong with it."""
     if not is_user(message.user_id):
         return BadRecord(f"user_id {message.user_id} must be positive and below 2^63")
-    try:
-        role = Role(message.role)
-    except ValueError:
+    if message.role not in _ROLES:
         return BadRecord(f"role {message.role!r} is none of {', '.join(Role)}")
     try:
         occurred_at = as_utc(message.occurred_at)
     except ValueError as error:
         return BadRecord(f"occurred_at: {error}")
-    names: dict[str, str | None] = {}
-    for field in ("conversation_id", "client_message_id", "assistant_id", "speaker", "run_id"):
-        value = getattr(message, field)
+    for field, value in zip(_NAMES, _names(message), strict=True):
         if value is not None and (len(value) > NAME_CHARS or clean(value)[1]):
             return BadRecord(f"{field} {value[:40]!r} is longer than {NAME_CHARS} characters or not valid text")
-        names[field] = value
     if not message.conversation_id.strip():
         return BadRecord("conversation_id must not be blank")
     trace_id = message.trace_id
     if trace_id is not None and not (len(trace_id) <= 64 and _TRACE_ID.fullmatch(trace_id)):
         return BadRecord(f"trace_id {trace_id[:64]!r} must be 1 to 64 printable ASCII characters without spaces")
-    return NewMessage(
-        user_id=message.user_id,
-        conversation_id=message.conversation_id,
-        role=role,
-        content=clean(message.content)[0],
-        occurred_at=occurred_at,
-        client_message_id=names["client_message_id"] or None,
-        assistant_id=names["assistant_id"],
-        speaker=names["speaker"],
-        run_id=names["run_id"],
-        trace_id=trace_id,
-    )
+    content, changed = clean(message.content)
+    if changed or occurred_at is not message.occurred_at or message.client_message_id == "":
+        return replace(
+            message, content=content, occurred_at=occurred_at, client_message_id=message.client_message_id or None
+        )
+    return message

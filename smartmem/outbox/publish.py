@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
 
@@ -36,8 +36,8 @@ def publish_many(conn: Connection, events: Sequence[EventPayload], *, max_retry:
             event.version,
             event.aggregate_type,
             event.aggregate_id,
-            event.message_key,
-            event.message_key,
+            key := event.message_key,
+            key,
             _json(event),
             event.trace_id,
         )
@@ -76,6 +76,6 @@ _MAX_RETRY: int = OutboxSettings().max_retry
 
 def _json(event: EventPayload) -> str:
     try:
-        return event.model_dump_json()
+        return to_json(event).decode()
     except PydanticSerializationError as error:
         raise BadRecord(f"event {event.event_type} cannot be written as JSON: {error}; clean its text first") from None
