@@ -68,13 +68,16 @@ class Metrics:
             with self._lock:
                 self._counts[key] = self._counts.get(key, 0) + value
 
-    def observe(self, name: str, seconds: float, times: int = 1, **labels: str) -> None:
-        """Add a duration to a histogram, `times` over; in milliseconds where the name ends in `_ms`."""
-        key = (name, tuple(sorted(labels.items())))
+    def observe(self, name: str, *seconds: float, times: int = 1, **labels: str) -> None:
+        """Add durations to a histogram, `times` over; in milliseconds where the name ends in `_ms`."""
+        if not seconds:
+            return
+        key, edges = (name, tuple(sorted(labels.items()))), _edges(name)
         with self._lock:
             cells, total = self._times.get(key) or ([0] * (len(BUCKETS) + 1), 0.0)
-            cells[bisect.bisect_left(_edges(name), seconds)] += times
-            self._times[key] = (cells, total + seconds * times)
+            for each in seconds:
+                cells[bisect.bisect_left(edges, each)] += times
+            self._times[key] = (cells, total + sum(seconds) * times)
 
     def gauge(self, name: str, read: Callable[[], float | None]) -> None:
         """Ask `read` whenever somebody looks; None means that there is nothing to show."""

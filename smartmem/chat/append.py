@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 from smartmem.chat.message import Appended, NewMessage, checked_message
 from smartmem.db.dialects import MYSQL
 from smartmem.db.engine import Database
-from smartmem.db.hot import fetch, insert_rows, named, proposed, stamp
+from smartmem.db.hot import fetch, insert_rows, marks, proposed, stamp
 from smartmem.db.tables import chat_messages, conversations, memory_user_settings
 from smartmem.errors import BadRecord
 from smartmem.outbox.events import ExtractRequested, extract_key
@@ -126,13 +126,11 @@ def _locked_conversations(
 
 def _lock(conn: Connection, db: Database, ids: Sequence[str]) -> dict[str, _Conversation]:
     # In the order of their ids, so that two bulk imports cannot wait for each other in a circle.
-    params = {f"c{number}": id_ for number, id_ in enumerate(ids)}
     found = fetch(
         conn,
         f"SELECT id,user_id,message_count FROM {conversations.name}"  # noqa: S608
-        f" WHERE id IN ({','.join(named(conn, name) for name in params)}) ORDER BY id"
-        f"{' FOR UPDATE' if db.skips_locked else ''}",
-        params,
+        f" WHERE id IN ({marks(conn, ids)}) ORDER BY id{' FOR UPDATE' if db.skips_locked else ''}",
+        ids,
     )
     return {row.id: _Conversation(user_id=row.user_id, count=row.message_count) for row in found}
 
@@ -145,15 +143,14 @@ def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tupl
         if message.client_message_id is not None:
             names.setdefault(message.conversation_id, []).append(message.client_message_id)
     found: dict[tuple[str, str | None], tuple[str, int]] = {}
+    one = marks(conn, [None])
     talks = sorted(names)
     for start in range(0, len(talks), TALKS):
-        params: dict[str, str] = {}
+        params: list[str] = []
         either = []
-        for number, talk in enumerate(talks[start : start + TALKS]):
-            ours = {f"c{number}m{place}": name for place, name in enumerate(names[talk])}
-            params |= ours | {f"c{number}": talk}
-            listed = ",".join(named(conn, name) for name in ours)
-            either.append(f"conversation_id={named(conn, f'c{number}')} AND client_message_id IN ({listed})")
+        for talk in talks[start : start + TALKS]:
+            params += [talk, *names[talk]]
+            either.append(f"conversation_id={one} AND client_message_id IN ({marks(conn, names[talk])})")
         rows = fetch(
             conn,
             f"SELECT conversation_id,client_message_id,id,seq FROM {chat_messages.name}"  # noqa: S608
@@ -167,12 +164,11 @@ def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tupl
 def _users_without_memory(conn: Connection, users: set[int]) -> set[int]:
     # A statement of its own. As a subquery of the one that locks (`SELECT …, (SELECT …) … FOR UPDATE`) it saves a round
     # trip, but MariaDB 10.11.19 ended with a segmentation fault once while eight connections ran it.
-    params = {f"u{number}": user_id for number, user_id in enumerate(users)}
-    names = ",".join(named(conn, name) for name in params)
     rows = fetch(
         conn,
-        f"SELECT user_id FROM {memory_user_settings.name} WHERE user_id IN ({names}) AND NOT memory_enabled",  # noqa: S608
-        params,
+        f"SELECT user_id FROM {memory_user_settings.name}"  # noqa: S608
+        f" WHERE user_id IN ({marks(conn, users)}) AND NOT memory_enabled",
+        list(users),
     )
     return {row.user_id for row in rows}
 

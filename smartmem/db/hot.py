@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import namedtuple
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from itertools import repeat
 from typing import Any
@@ -52,17 +52,31 @@ def named(conn: Connection, name: str) -> str:
     return f":{name}" if conn.dialect.name == "sqlite" else f"%({name})s"
 
 
-def id_list(ids: Iterable[int]) -> str:
-    """Integers for `IN (…)`; NULL, which nothing equals, for none."""
-    return ",".join(map(str, map(int, ids))) or "NULL"
+def ids_in(ids: Iterable[int]) -> str:
+    """What follows `id` in a condition that it is one of these. Neighbours, as a batch often has, are named by their
+    ends: shorter to write and to parse."""
+    distinct = {int(id_) for id_ in ids}
+    if not distinct:
+        return "IN (NULL)"  # nothing equals NULL
+    first, last = min(distinct), max(distinct)
+    if last - first + 1 == len(distinct):
+        return f"BETWEEN {first} AND {last}"
+    return f"IN ({','.join(map(str, sorted(distinct)))})"
 
 
-def run(conn: Connection, statement: str, params: Mapping[str, Any]) -> CursorResult[Any]:
-    """Execute a statement whose parameters are in the driver's style (`named`)."""
-    return conn.exec_driver_sql(statement, {name: bound(value) for name, value in params.items()})
+def marks(conn: Connection, values: Collection[Any]) -> str:
+    """Parameters without names, for as many values. Drivers look up names one by one: not for long lists."""
+    return ",".join(["?" if conn.dialect.name == "sqlite" else "%s"] * len(values))
 
 
-def fetch(conn: Connection, statement: str, params: Mapping[str, Any]) -> list[Any]:
+def run(conn: Connection, statement: str, params: Mapping[str, Any] | Sequence[Any]) -> CursorResult[Any]:
+    """Execute a statement whose parameters are in the driver's style (`named` or `marks`)."""
+    if isinstance(params, Mapping):
+        return conn.exec_driver_sql(statement, {name: bound(value) for name, value in params.items()})
+    return conn.exec_driver_sql(statement, tuple(params))
+
+
+def fetch(conn: Connection, statement: str, params: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
     """All rows of such a statement, as named tuples. SQLAlchemy's own rows raise and catch an error at each look at a
     column by its name: a sixth of what a relay and a worker did for an event (instructions, SQLite)."""
     result = run(conn, statement, params)
@@ -75,7 +89,7 @@ def fetch(conn: Connection, statement: str, params: Mapping[str, Any]) -> list[A
 
 @cache
 def _record(columns: tuple[str, ...]) -> type[Any]:
-    return namedtuple("Record", columns)  # noqa: PYI024 - its fields are those of a query
+    return namedtuple("Record", columns)
 
 
 def insert_rows(
@@ -127,7 +141,11 @@ def _insert_bound(
 ) -> None:
     """`insert_rows` by executemany. What is NULL in all rows is left out, for a bound None goes through the driver's
     adapters; numbers and words stand in the text, which stays the same from batch to batch."""
-    given = {name: values for name, values in zip(columns, zip(*rows, strict=True), strict=True) if values.count(None) < len(values)}
+    given = {
+        name: values
+        for name, values in zip(columns, zip(*rows, strict=True), strict=True)
+        if values.count(None) < len(values)
+    }
     fixed = {name: _literal(value) for name, value in constants.items() if _is_fixed(value)}
     varying = {name: bound(value) for name, value in constants.items() if name not in fixed}
     marks = ["?" if conn.dialect.name == "sqlite" else "%s"] * (len(given) + len(varying))

@@ -76,7 +76,7 @@ class Choice:
         # Left to itself the optimizer goes by due_at while few rows are due, and then locks what it reads there.
         by_key = " FORCE INDEX (PRIMARY)" if self._on_mysql else ""
         statement = (
-            f"SELECT {self._columns} FROM {self._name}{by_key} WHERE id IN ({hot.id_list(ids)})"  # noqa: S608
+            f"SELECT {self._columns} FROM {self._name}{by_key} WHERE id {hot.ids_in(ids)}"  # noqa: S608
             f" AND due_at<={self._named('now')}{where} ORDER BY id"
             f"{' FOR UPDATE SKIP LOCKED' if self._skips_locked else ''}"
         )
@@ -115,13 +115,12 @@ class Choice:
         if not locked:
             return {}
         ours = [row.id for row in locked] + list(self._chosen)
-        params: dict[str, Any] = {}
-        keys = self._names("o", {row.order_key for row in locked}, params)
+        keys = list({row.order_key for row in locked})
         foreign = hot.fetch(
             self._conn,
-            f"SELECT order_key,MIN(id) AS id FROM {self._name} WHERE order_key IN ({keys})"  # noqa: S608
-            f" AND id<{max(row.id for row in locked)} AND id NOT IN ({hot.id_list(ours)}) GROUP BY order_key",
-            params,
+            f"SELECT order_key,MIN(id) AS id FROM {self._name} WHERE order_key IN ({hot.marks(self._conn, keys)})"  # noqa: S608
+            f" AND id<{max(row.id for row in locked)} AND NOT id {hot.ids_in(ours)} GROUP BY order_key",
+            keys,
         )
         return {row.order_key: row.id for row in foreign}
 

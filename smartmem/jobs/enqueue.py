@@ -52,7 +52,7 @@ def extract_job(event: Event, max_chars: int) -> NewJob:
             "source_chars": len(payload.source_text),
             "cut": was_cut,
             "cleaned": was_cleaned,
-            "occurred_at": payload.occurred_at.isoformat(),
+            "occurred_at": payload.occurred_at,
             "trace_id": payload.trace_id,
         },
     )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.engine import Connection
 
 from smartmem.types import Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """A claimed job, as its handler sees it. `attempt` counts from 1."""
 
     id: int
@@ -30,8 +29,7 @@ class Job:
     created_at: dt.datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to enqueue. The idempotency key decides whether it is new; a second one with the same key is ignored."""
 
     user_id: int

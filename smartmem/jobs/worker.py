@@ -277,11 +277,11 @@ class Worker:
 
         self.db.run(work)
         now = self.db.now()
-        for row, done in ready:
+        for row, _ in ready:
             batch.open.pop(row.id)
             _trace(batch, row)
-            if done.job.job_type == JobType.EXTRACT:
-                metrics.observe(LATENCY, max(0.0, (now - done.job.created_at).total_seconds()))
+        extracted = [done.job.created_at for _, done in ready if done.job.job_type == JobType.EXTRACT]
+        metrics.observe(LATENCY, *(max(0.0, (now - created).total_seconds()) for created in extracted))
 
     def _fail(self, batch: _Batch, failures: Sequence[Failure]) -> WorkCounts:
         if not failures:

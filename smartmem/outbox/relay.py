@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy.engine import Connection
@@ -48,8 +49,7 @@ class RelayCounts:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
+class _Work(NamedTuple):
     claimed: Claimed
     event: Event
     handler: EventHandler
