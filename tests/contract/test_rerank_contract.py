@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from smartmem.errors import ConfigError, MalformedOutput, ModelError, TransientModelError
 from smartmem.llm.scripted import ScriptedChat
 from smartmem.rag.dialogue import Sequences
+from smartmem.rag.models import resolve
+from smartmem.rag.onnx import loaded
 from smartmem.rag.protocols import Reranker
 from smartmem.rag.registry import create
 from smartmem.rag.trace import tracing
@@ -81,6 +84,17 @@ def test_reasons_say_what_was_before(reranker: Reranker) -> None:
         if type(reranker).__name__ != "NoReranker":
             assert hit.reasons["rank_before"] == int(hit.chunk.id[1]) + 1
             assert hit.reasons["before"] == pytest.approx(1 - int(hit.chunk.id[1]) / 100)
+
+
+def test_a_cross_encoders_scores_can_be_read(fetched_models: None) -> None:
+    order = create("reranker", "cross-encoder").rerank(QUERY, hits(), 5)
+    found = {hit.chunk.id: hit.score for hit in order}
+    assert found["c1"] > 0.9  # the answer
+    assert 0 < found["c2"] < 0.1  # about something else
+    logits = loaded(resolve("reranker-en"), max_length=512).pair_scores(QUERY.text, TEXTS)
+    expected = sorted(((logit, f"c{i}") for i, logit in enumerate(logits)), reverse=True)
+    assert [hit.chunk.id for hit in order] == [id for _, id in expected]
+    assert found["c1"] == pytest.approx(1 / (1 + np.exp(-expected[0][0])))
 
 
 def test_unscored_hits_follow_in_their_order(fetched_models: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -24,8 +25,10 @@ class CrossEncoderReranker:
     Each candidate is read alone, and again behind the turn before it (`context`: up to how many turns before) and in
     front of the turn after it (`after`): an answer often makes sense only beside its question. Each of these is one run
     more; their logits are added up. `blend` adds that many times the retriever's score, as a z-score among the
-    candidates, which keeps what only the retriever saw. `time_budget_ms`: no candidate is begun after this time; those
-    that were scored so far go before the others. `pair_cache`: a file that keeps every score (see `pairs`).
+    candidates, which keeps what only the retriever saw. The sum over the number of runs becomes the score by the
+    logistic function: 0 … 1, about 1 where the model sees an answer, an order and no calibrated probability.
+    `time_budget_ms`: no candidate is begun after this time; those that were scored so far go before the others.
+    `pair_cache`: a file that keeps every logit (see `pairs`).
 
     The retriever's order is kept where the model would only harm it: for a question in a language that it does not read
     (models.toml says which it does), and for one of more than `max_query_words` words, a stretch of dialogue rather
@@ -88,7 +91,8 @@ class CrossEncoderReranker:
         scores: dict[int, float] = {}
         results = self._pairs.pair_scores(query.text, texts)
         for i, before in enumerate(standardised([hit.score for hit in head]).tolist()):
-            scores[i] = sum(next(results) for _ in self._views) + self._blend * before
+            total = sum(next(results) for _ in self._views) + self._blend * before
+            scores[i] = 1 / (1 + math.exp(-total / len(self._views)))
             if self._budget is not None and (time.perf_counter() - started) * 1e3 > self._budget:
                 break
         results.close()  # cancels what was not begun
