@@ -118,6 +118,7 @@ def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise MissingExtra("distributed", "dask") from None
+    logging.getLogger("distributed").setLevel(logging.NOTSET)  # its import sets info, whatever the command line says
     if suite.scheduler:
         try:
             client = Client(suite.scheduler, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
@@ -128,7 +129,12 @@ def _dask(suite: Suite, groups: list[Group], resume: bool) -> Iterable[Any]:
         return
     with (
         LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=suite.workers, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=suite.workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            # A worker that is told to end may log its last heartbeat as an error; real ones come back with the future.
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]
     ):

@@ -266,6 +266,20 @@ def test_processes_give_the_same_figures(tmp_path: Path, executor: str) -> None:
     assert there.errors == {}
 
 
+def test_a_local_cluster_says_nothing_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'name = "own"\nbaseline = "bm25"\nmetrics = ["nDCG@10"]\narms = [{ name = "bm25", retriever = "bm25" }]\n'
+        'datasets = [{ name = "smartmem-tiny" }]\nexecutor = "dask"\nworkers = 2\ncache = "cache"\n',
+        "utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "from smartmem.cli.app import main; main()", "eval", "run", "own.toml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line for line in done.stderr.splitlines() if "distributed" in line or "Traceback" in line] == []
+
+
 def test_a_cluster_is_used_by_its_address(tmp_path: Path) -> None:
     from distributed import Client, LocalCluster
 
