@@ -223,7 +223,7 @@ def compare_arms(
 
 
 def saturated(suite: Suite, queries: Sequence[EvalQuery], corpus: Corpus, restrict: bool) -> dict[str, int]:
-    """Recall metric → how many eligible queries have no more units to search than its k, so that it must come out as 1.
+    """Recall metric → how many eligible queries have no more units to search than its k: 1 for all that rank each unit.
 
     nDCG and MRR still depend on the order then.
     """

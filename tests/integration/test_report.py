@@ -77,6 +77,18 @@ def test_the_page_holds_everything_and_asks_for_nothing(report: Path, result: Ru
             break
 
 
+def test_the_page_tells_what_was_timed_and_what_could_tell_nothing(cache: Path, tmp_path: Path) -> None:
+    """Of a small file of one's own, fewer queries are timed than the suite would take."""
+    changes = {"limit_queries": 2, "metrics": ["nDCG@10", "session:recall@20"]}
+    pages = [
+        write_report(run_suite(small_suite(cache, latency_queries=n, **changes)), tmp_path / str(n)).read_text("utf-8")
+        for n in (40, 0)
+    ]
+    assert re.findall(r"Milliseconds: ([^,]+),", pages[0]) == ["2 queries"]
+    assert "Milliseconds" not in pages[1]
+    assert "session:recall@20 tells nothing of 2 queries" in pages[0]
+
+
 def test_the_write_path_counts_what_happened(jobs: WritePath) -> None:
     assert (jobs.jobs, jobs.dead, jobs.retries) == (20, 1, 4)
     assert jobs.by_state["success"] == 19
