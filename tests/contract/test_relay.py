@@ -178,6 +178,30 @@ def test_a_lost_lease_rolls_its_effects_back(db: Database, monkeypatch: pytest.M
     assert statuses(db, outbox_messages) == ["consumed", "consumed"]
 
 
+def test_a_lease_lost_before_the_finish_holds_its_key_back(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler sees nothing of the other relay: only the finish does. The key's next event waits for its turn."""
+    handled: list[int] = []
+    registry = EventRegistry()
+    registry.register(Happened, lambda conn, events: handled.extend(event.payload.n for event in events))
+    put(db, happened("a", 1), happened("a", 2), happened("b", 3))
+    slow = Relay(db, registry, OutboxSettings(), worker_id="slow")
+    sort = slow._sort
+
+    def stopped_for_a_minute(claimed: Sequence[Any]) -> Any:
+        monkeypatch.undo()
+        clock_of(db).advance(61)
+        assert relay(db, Book(), batch=1).run_once().consumed == 1
+        return sort(claimed)
+
+    monkeypatch.setattr(slow, "_sort", stopped_for_a_minute)
+    counts = slow.run_once()
+    assert (counts.consumed, counts.lost) == (1, 1)
+    assert handled == [1, 2, 3, 1, 3]
+    assert slow.run_once().consumed == 1
+    assert handled[5:] == [2]
+    assert statuses(db, outbox_messages) == ["consumed"] * 3
+
+
 def test_extraction_is_only_enqueued(db: Database) -> None:
     registry = EventRegistry()
     enqueue.register(registry, ExtractSettings(max_chars=5), JobSettings(max_retry=4))

@@ -260,4 +260,65 @@ def test_one_that_is_interrupted_while_it_waits_is_not_left_to_lead(
     assert sorted(row.user_id for row in rows(db, memory_user_settings)) == [1, 3]
 
 
+@pytest.mark.parametrize("leader", ["waits", "writes", "is done"])
+def test_one_whose_time_is_up_is_told_so_unless_it_has_its_answer(
+    commits: Any, monkeypatch: pytest.MonkeyPatch, leader: str
+) -> None:
+    """What the leader has begun to write may still be written; what it has written is no failure."""
+    db, _ = commits
+    writing, told = threading.Event(), threading.Event()
+
+    def slow(conn: Connection, users: Sequence[int]) -> Sequence[int]:
+        writing.set()
+        told.wait(20 if leader == "writes" else 0)
+        return put(conn, users)
+
+    class Late:
+        """Its time is up at just the moment that is looked at."""
+
+        def __init__(self, asleep: Any) -> None:
+            self._asleep = asleep
+            self.release = asleep.release
+
+        def acquire(self, *, timeout: float) -> bool:
+            if leader == "writes":
+                writing.wait(timeout)
+            elif leader == "is done":
+                self._asleep.acquire(timeout=timeout)
+            return False
+
+    def late(*what: Any) -> group.Seat:
+        seat = group_seat(*what)
+        seat.asleep = Late(seat.asleep)
+        return seat
+
+    answers: list[Any] = []
+
+    def call() -> None:
+        try:
+            answers.append(db.grouped(slow, [2]))
+        except StoreUnavailable as error:
+            answers.append(str(error))
+        told.set()
+
+    assert db._group is not None
+    first, second = threading.Thread(target=db.grouped, args=(slow, [1])), threading.Thread(target=call)
+    with db.begin():
+        first.start()
+        while len(db._group._waiting) < 1:
+            threading.Event().wait(0.001)
+        monkeypatch.setattr(group, "Seat", late)
+        second.start()
+        while leader != "waits" and len(db._group._waiting) < 2:
+            threading.Event().wait(0.001)
+        second.join(20 if leader == "waits" else 0)
+    first.join(20)
+    second.join(20)
+    assert sorted(row.user_id for row in rows(db, memory_user_settings)) == ([1] if leader == "waits" else [1, 2])
+    if leader == "is done":
+        assert answers == [[20]]
+    else:
+        assert "another thread has been writing" in answers[0]
+
+
 group_seat = group.Seat
