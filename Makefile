@@ -39,13 +39,13 @@ $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/uv
 
 demo: $(VENV)/.demo  ## install the embedded default and run the main job on data/tiny; ends by naming the report
 > @echo "== fetching the models (checked by hash, kept in the user's cache)"
-> @$(BIN)/smartmem models get bge-small-en colbert-small-en reranker-en
+> @$(BIN)/smartmem models get bge-small-en colbert-small-en reranker-en multilingual-e5-small
 > @$(BIN)/smartmem demo --out $(DEMO_OUT)
 
 test: $(VENV)/.all  ## install the rest and run everything that CI runs
 > @echo "== servers and models for the tests"
 > @bash tests/support/system-packages.sh
-> @$(BIN)/smartmem models get bge-small-en colbert-small-en reranker-en
+> @$(BIN)/smartmem models get bge-small-en colbert-small-en reranker-en multilingual-e5-small
 > @$(MAKE) --no-print-directory check
 
 check: lint docs unit notebooks  ## what CI runs, in an environment that `make test` made
@@ -88,7 +88,7 @@ tagger: $(VENV)/.all  ## train the package's tagger on data/labelled anew, after
 > $(BIN)/smartmem tagger train data/labelled/*.txt --into smartmem/memory/extract/taggers
 
 lab: $(VENV)/.all  ## open the notebooks in JupyterLab
-> @$(BIN)/smartmem models get bge-small-en colbert-small-en reranker-en
+> @$(BIN)/smartmem models get bge-small-en colbert-small-en reranker-en multilingual-e5-small
 > $(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: $(VENV)/.all  ## the quick form of every benchmark; ratios against peers in the same run

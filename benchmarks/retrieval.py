@@ -3,6 +3,7 @@
     python benchmarks/retrieval.py --quick            # about a minute
     python benchmarks/retrieval.py --json out.json    # with a million vectors, and beside Chroma and LanceDB
     python benchmarks/retrieval.py --only encoding exact
+    python benchmarks/retrieval.py --only peers --turns 20000
 
 Texts are made up here (seeded), so that it runs anywhere. A machine that does other work at the same time gives other
 milliseconds; the ratios move less. The peers get an environment of their own, .peers-retrieval beside this folder, made
@@ -249,29 +250,31 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=["exact", "presets", "ingest", "encoding", "peers"], help="these parts"
     )
+    parser.add_argument("--turns", type=int, help="how many are ingested  [default: 100000, with --quick 5000]")
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)  # a child's: see own_store
     arguments = parser.parse_args()
     if arguments.store:
         own_store(arguments.store)
         return
     quick: bool = arguments.quick
+    n: int = arguments.turns or (5_000 if quick else 100_000)
     wanted: list[str] = arguments.only or ["exact", "presets", "ingest", "encoding", "peers"]
     parts: dict[str, Callable[[], dict[str, Any]]] = {}
     if "exact" in wanted:
         sizes = [(10_000, 5)] if quick else [(10_000, 5), (100_000, 50), (1_000_000, 500)]
-        parts |= {f"exact store, {n:,} x {DIM}": lambda n=n, u=u: exact_store(n, u) for n, u in sizes}
+        parts |= {f"exact store, {m:,} x {DIM}": lambda m=m, u=u: exact_store(m, u) for m, u in sizes}
     if "presets" in wanted:
         for model in ("bge-small-en", "colbert-small-en", "reranker-en"):
             fetch(model)
         parts["presets"] = lambda: presets(quick)
     if "ingest" in wanted:
-        parts["ingest"] = lambda: ingest(5_000 if quick else 100_000)
+        parts["ingest"] = lambda: ingest(n)
     if "encoding" in wanted:
         for model in ("bge-small-en", "all-MiniLM-L6-v2"):
             fetch(model)
         parts["encoding"] = lambda: encoding(quick)
     if "peers" in wanted and (python := peers_environment(quick)):
-        parts["peers"] = lambda: peers(5_000 if quick else 100_000, python)
+        parts["peers"] = lambda: peers(n, python)
     figures: dict[str, dict[str, Any]] = {}
     for title, measure in parts.items():
         figures[title] = measure()

@@ -86,9 +86,7 @@ class ModelFiles:
         """The file that plays `role` (e.g. `model.onnx`); `ConfigError` when the model has none."""
         found = self.files.get(role, self.folder / role)
         if not found.exists() and self.entry.build and role in recipes.makes(self.entry.build):
-            raise ConfigError(
-                f"model {self.name!r}: its {role} is not built yet; run `smartmem models get {self.name}` once"
-            )
+            raise MissingModel(self.name)  # its weights are here, the graph is not built of them yet
         if not found.exists():
             have = ", ".join(sorted(self.files)) or "none"
             raise ConfigError(f"model {self.name!r} has no file {role} (has: {have}); use an embedder that fits it")

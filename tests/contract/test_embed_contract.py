@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smartmem.errors import ConfigError
 from smartmem.rag.models import fetch
 from smartmem.rag.protocols import Embedder
 from smartmem.rag.registry import create, spec_of
@@ -20,6 +21,11 @@ SPECS: dict[str, dict[str, Any]] = {
     "static": {"name": "static"},
     "sentence-transformers": {"name": "sentence-transformers"},
     "cached": {"name": "cached", "inner": "mock"},
+    "by-language": {
+        "name": "by-language",
+        "first": {"name": "onnx", "model": "bge-small-en"},
+        "other": {"name": "onnx", "model": "multilingual-e5-small"},
+    },
 }
 TEXTS = [
     "I love hiking in the mountains.",
@@ -112,3 +118,34 @@ def test_a_multilingual_model_reads_chinese() -> None:
     for question in ("我家孩子爱穿什么颜色的衣服？", "Which colour does my daughter like to wear?"):
         near, far = embedder.embed_documents(texts) @ embedder.embed_queries([question])[0]
         assert near > far + 0.03
+
+
+def test_each_text_goes_to_the_model_that_reads_it(fetched_models: None) -> None:
+    both = create("embedder", SPECS["by-language"])
+    assert both.languages == ()
+    english, chinese = (create("embedder", SPECS["by-language"][part]) for part in ("first", "other"))
+    for how in ("embed_documents", "embed_queries"):
+        expected = np.concatenate([getattr(english, how)([TEXTS[0]]), getattr(chinese, how)([TEXTS[1]])])
+        assert np.array_equal(getattr(both, how)(TEXTS[:2]), expected)
+    assert both.fingerprint not in (english.fingerprint, chinese.fingerprint)
+    assert english.fingerprint in both.fingerprint
+
+
+def test_without_the_other_model_the_first_stands_alone(
+    fetched_models: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    english = create("embedder", SPECS["onnx"])
+    site = tmp_path / "models.toml"
+    site.write_text('[absent]\ntask = "embedder"\nhub = "none/such"\nfiles = { "model.onnx" = { path = "m" } }\n')
+    monkeypatch.setenv("SMARTMEM_MODELS", str(site))
+    alone = create("embedder", SPECS["by-language"] | {"other": {"name": "onnx", "model": "absent"}})
+    assert (alone.languages, alone.fingerprint) == (("en",), english.fingerprint)
+    assert np.array_equal(alone.embed_documents(TEXTS[:2]), english.embed_documents(TEXTS[:2]))
+
+
+def test_two_models_of_one_embedder_have_to_fit(fetched_models: None) -> None:
+    with pytest.raises(ConfigError, match=r"first = .*mock.* names no languages"):
+        create("embedder", {"name": "by-language", "first": {"name": "mock"}, "other": {"name": "mock"}})
+    uneven = create("embedder", SPECS["by-language"] | {"other": {"name": "mock", "dim": 8}})
+    with pytest.raises(ConfigError, match="384 and 8 dimensions"):
+        uneven.embed_documents([TEXTS[1]])

@@ -1,5 +1,6 @@
 """Embedders by name. Importing this package registers light classes; heavy libraries load in constructors."""
 
+from smartmem.rag.embed.by_language import ByLanguageEmbedder
 from smartmem.rag.embed.cache import CachedEmbedder
 from smartmem.rag.embed.mock import MockEmbedder
 from smartmem.rag.embed.onnx import OnnxEmbedder
@@ -8,6 +9,7 @@ from smartmem.rag.embed.sentence_transformers import SentenceTransformersEmbedde
 from smartmem.rag.embed.static import StaticEmbedder
 
 __all__ = [
+    "ByLanguageEmbedder",
     "CachedEmbedder",
     "MockEmbedder",
     "OnnxEmbedder",
