@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
@@ -91,6 +92,20 @@ def test_a_migration_that_was_cut_short_can_be_run_again(empty_url: str) -> None
     db.close()
 
 
+def test_each_older_schema_is_brought_up_to_date(empty_url: str) -> None:
+    db = Database.open(empty_url)
+    with db.engine.connect() as conn:
+        command.upgrade(schema.config(conn), "0001")
+        conn.commit()
+    db.migrate()
+    with db.read() as conn:
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+        if db.dialect == "sqlite":
+            made = conn.execute(text("SELECT sql FROM sqlite_master WHERE name='ix_memory_jobs_due'")).scalar_one()
+            assert made.endswith("WHERE due_at IS NOT NULL")
+    db.close()
+
+
 def test_a_newer_schema_is_refused(empty_url: str) -> None:
     db = Database.open(empty_url)
     db.migrate()
@@ -109,8 +124,9 @@ def test_an_older_schema_says_how_to_upgrade(empty_url: str, monkeypatch: pytest
     db = Database.open(empty_url)
     db.migrate()
     db.close()
-    monkeypatch.setattr(schema, "_known", lambda: ["0002", "0001"])
+    schema_now = schema.head()
+    monkeypatch.setattr(schema, "_known", lambda: ["9999", schema_now])
     db = Database.open(empty_url)
-    with pytest.raises(StoreError, match=r"version 0001, this code needs 0002.*smartmem migrate"), db.begin():
+    with pytest.raises(StoreError, match=rf"version {schema_now}, this code needs 9999.*smartmem migrate"), db.begin():
         pass
     db.close()
