@@ -11,12 +11,12 @@ import datetime as dt
 import re
 from collections import namedtuple
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import repeat
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.engine import Connection
 
 from smartmem.clock import UTC, as_utc
 from smartmem.db.dialects import MYSQL
@@ -69,22 +69,47 @@ def marks(conn: Connection, values: Collection[Any]) -> str:
     return ",".join(["?" if conn.dialect.name == "sqlite" else "%s"] * len(values))
 
 
-def run(conn: Connection, statement: str, params: Mapping[str, Any] | Sequence[Any]) -> CursorResult[Any]:
-    """Execute a statement whose parameters are in the driver's style (`named` or `marks`)."""
-    if isinstance(params, Mapping):
-        return conn.exec_driver_sql(statement, {name: bound(value) for name, value in params.items()})
-    return conn.exec_driver_sql(statement, tuple(params))
+def run(conn: Connection, statement: str, params: Mapping[str, Any] | Sequence[Any]) -> int:
+    """Execute a statement whose parameters are in the driver's style (`named` or `marks`). Returns the rows changed."""
+    cursor = _execute(conn, statement, _bound(params))
+    changed: int = cursor.rowcount
+    cursor.close()
+    return changed
 
 
 def fetch(conn: Connection, statement: str, params: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
     """All rows of such a statement, as named tuples. SQLAlchemy's own rows raise and catch an error at each look at a
     column by its name: a sixth of what a relay and a worker did for an event (instructions, SQLite)."""
-    result = run(conn, statement, params)
-    assert result.cursor is not None  # noqa: S101 - it has rows
-    make = partial(tuple.__new__, _record(tuple(result.keys())))
-    rows = [make(row) for row in result.cursor.fetchall()]
-    result.close()
+    cursor = _execute(conn, statement, _bound(params))
+    make = partial(tuple.__new__, _record(tuple([column[0] for column in cursor.description])))
+    rows = [make(row) for row in cursor.fetchall()]
+    cursor.close()
     return rows
+
+
+def _bound(params: Mapping[str, Any] | Sequence[Any]) -> Any:
+    return {name: bound(value) for name, value in params.items()} if isinstance(params, Mapping) else tuple(params)
+
+
+def _execute(conn: Connection, statement: str, params: Any, *, many: bool = False) -> Any:
+    """The driver's cursor after a statement.
+
+    The connection, its transaction and its errors are SQLAlchemy's. What it prepares and keeps for each statement is
+    left out: that was a quarter of the instructions of one append (SQLite). Where somebody listens to statements (a
+    tracer, the crash tests), or no transaction has begun, they go its way.
+    """
+    heard = conn.dispatch
+    if heard.before_cursor_execute or heard.after_cursor_execute or not conn.in_transaction():
+        return conn.exec_driver_sql(statement, params).context.cursor
+    cursor = conn.connection.cursor()
+    try:
+        if many:
+            cursor.executemany(statement, params)
+        else:
+            cursor.execute(statement, params)
+    except BaseException as error:  # noqa: BLE001 - Ctrl-C too: a connection cut off in a statement is not used again
+        conn._handle_dbapi_exception(error, statement, None, cursor, None)
+    return cursor
 
 
 @cache
@@ -109,51 +134,55 @@ def insert_rows(
     """
     if not rows:
         return
+    given = _given(columns, rows)
     if conn.dialect.name not in MYSQL:
-        _insert_bound(conn, table, constants, columns, rows, conflict)
+        _insert_bound(conn, table, constants, given, conflict)
         return
-    head = f"INSERT INTO {table.name} ({','.join([*columns, *constants])}) VALUES "  # noqa: S608 - names of our tables
+    head = f"INSERT INTO {table.name} ({','.join([*given, *constants])}) VALUES "  # noqa: S608 - names of our tables
     shared = "".join("," + _literal(value) for value in constants.values())
     texts: list[str] = []
-    given: list[Any] = []
+    bindings: list[Any] = []
     size = 0
-    for row in rows:
+    for row in zip(*given.values(), strict=True):
         binds: list[Any] = []
         text = "(" + ",".join([_in_text(value, binds) for value in row]) + shared + ")"
         # A character has at most four bytes, and an escaped one is two characters.
         length = len(text) + sum([8 * len(value) if isinstance(value, str) else 32 for value in binds])
         if texts and size + length > MAX_BYTES:
-            conn.exec_driver_sql(head + ",".join(texts) + conflict, tuple(given))
-            texts, given, size = [], [], 0
+            _execute(conn, head + ",".join(texts) + conflict, tuple(bindings)).close()
+            texts, bindings, size = [], [], 0
         texts.append(text)
-        given += binds
+        bindings += binds
         size += length
-    conn.exec_driver_sql(head + ",".join(texts) + conflict, tuple(given))
+    _execute(conn, head + ",".join(texts) + conflict, tuple(bindings)).close()
+
+
+def _given(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """The rows as columns, without those that are NULL in all of them: a bound None goes through sqlite3's adapters."""
+    all_ = dict(zip(columns, zip(*rows, strict=True), strict=True))
+    given = {name: values for name, values in all_.items() if values.count(None) < len(values)}
+    return given or all_
 
 
 def _insert_bound(
-    conn: Connection,
-    table: Table,
-    constants: Mapping[str, Any],
-    columns: Sequence[str],
-    rows: Sequence[tuple[Any, ...]],
-    conflict: str,
+    conn: Connection, table: Table, constants: Mapping[str, Any], given: Mapping[str, tuple[Any, ...]], conflict: str
 ) -> None:
-    """`insert_rows` by executemany. What is NULL in all rows is left out, for a bound None goes through the driver's
-    adapters; numbers and words stand in the text, which stays the same from batch to batch."""
-    given = {
-        name: values
-        for name, values in zip(columns, zip(*rows, strict=True), strict=True)
-        if values.count(None) < len(values)
-    }
-    fixed = {name: _literal(value) for name, value in constants.items() if _is_fixed(value)}
-    varying = {name: bound(value) for name, value in constants.items() if name not in fixed}
-    marks = ["?" if conn.dialect.name == "sqlite" else "%s"] * (len(given) + len(varying))
-    names, values = ",".join([*given, *varying, *fixed]), ",".join([*marks, *fixed.values()])
-    conn.exec_driver_sql(
-        f"INSERT INTO {table.name} ({names}) VALUES ({values}){conflict}",  # noqa: S608 - names of our tables
-        list(zip(*given.values(), *map(repeat, varying.values()), strict=False)),
-    )
+    """`insert_rows` by executemany. Numbers and words stand in the text, which stays the same from batch to batch."""
+    fixed: dict[str, Any] = {}
+    varying: dict[str, Any] = {}
+    for name, value in constants.items():
+        (fixed if _is_fixed(value) else varying)[name] = value
+    mark = "?" if conn.dialect.name == "sqlite" else "%s"
+    statement = _insertion(table.name, (*given, *varying), tuple(fixed.items()), mark) + conflict
+    same = [repeat(bound(value)) for value in varying.values()]
+    _execute(conn, statement, list(zip(*given.values(), *same, strict=False)), many=True).close()
+
+
+@lru_cache
+def _insertion(table: str, columns: tuple[str, ...], fixed: tuple[tuple[str, Any], ...], mark: str) -> str:
+    names = ",".join([*columns, *(name for name, _ in fixed)])
+    values = ",".join([mark] * len(columns) + [_literal(value) for _, value in fixed])
+    return f"INSERT INTO {table} ({names}) VALUES ({values})"  # noqa: S608 - names of our tables
 
 
 def _is_fixed(value: Any) -> bool:

@@ -31,7 +31,8 @@ class Choice:
         self._rows, self._name = LeaseRows(spec), spec.table.name
         db = Database.of(conn)
         self._on_mysql, self._skips_locked = db.dialect == "mysql", db.skips_locked
-        # PyMySQL takes a time apart in Python, one by one; as text it costs a sixth, and `hot.moment` reads both.
+        # PyMySQL takes a time apart in Python, one by one; as text it costs a sixth, and `hot.moment` reads both. Also
+        # in `_candidates`.
         created = "CAST(created_at AS CHAR) AS created_at" if self._on_mysql else "created_at"
         self._columns = f"id,order_key,status,retry_count,max_retry,worker_id,{spec.columns},{created}"
         self._chosen: dict[int, AnyRow] = {}
@@ -43,7 +44,7 @@ class Choice:
         while True:
             page = self._candidates(batch, after)
             if page:
-                after = (hot.moment(page[-1].due_at), page[-1].id)
+                after = (hot.moment(page[-1].due), page[-1].id)
                 # SQLite's one writer has locked everything already, and its candidates are whole rows.
                 locked = self._lock([row.id for row in page]) if self._skips_locked else page
                 self._chosen |= self._in_order(locked)
@@ -55,7 +56,8 @@ class Choice:
     def _candidates(self, limit: int, after: tuple[dt.datetime, int] | None) -> Sequence[AnyRow]:
         """Due rows, read without locks. `… WHERE due_at <= ? FOR UPDATE SKIP LOCKED` locks index ranges on InnoDB,
         was twice as slow and deadlocked with inserts; the ids found here are locked by primary key."""
-        columns = "id,due_at" if self._skips_locked else f"due_at,{self._columns}"
+        due_at = "CAST(due_at AS CHAR)" if self._on_mysql else "due_at"
+        columns = f"id,{due_at} AS due" if self._skips_locked else f"due_at AS due,{self._columns}"
         params: dict[str, Any] = {"now": self._now}
         where = self._of_kinds(params)
         if after is not None:

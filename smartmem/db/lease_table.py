@@ -143,7 +143,7 @@ class LeaseRows:
             f"{where and ' AND ' + where}{self._held(conn, held)}"
         )
         params = {name: value for name, value in values.items() if not isinstance(value, hot.Raw)}
-        return hot.run(conn, statement, params | _token(held)).rowcount
+        return hot.run(conn, statement, params | _token(held))
 
     def held_update(self, conn: Connection, token: str | None, ids: Sequence[int], values: Mapping[str, Any]) -> None:
         """Update rows that this token holds (None: rows that wait, locked by this transaction); `StaleLease` when any

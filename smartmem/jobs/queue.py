@@ -46,7 +46,7 @@ def enqueue(conn: Connection, jobs: Sequence[NewJob], *, max_retry: int | None =
     mark = str(uuid7())
     # New ids are higher than all that were given before, so history finds its few rows at the end of the table: by
     # their 400 keys it took over twice as long (SQLite).
-    last = hot.run(conn, f"SELECT MAX(id) FROM {memory_jobs.name}", {}).scalar_one() or 0  # noqa: S608
+    last = hot.fetch(conn, f"SELECT MAX(id) AS id FROM {memory_jobs.name}", ())[0].id or 0  # noqa: S608
     hot.insert_rows(
         conn,
         memory_jobs,
@@ -63,16 +63,16 @@ def enqueue(conn: Connection, jobs: Sequence[NewJob], *, max_retry: int | None =
         [_row(key, job) for key, job in unique.items()],
         conflict=hot.ignoring(conn, memory_jobs),
     )
-    done = hot.run(
+    new = hot.run(
         conn,
         f"INSERT INTO {memory_job_events.name} (job_id,from_status,to_status,at,attempt,worker_id,reason)"  # noqa: S608
         f" SELECT id,NULL,'{PENDING}',created_at,0,NULL,'enqueued' FROM {memory_jobs.name}"
         f" WHERE id>{last} AND lease_token={hot.named(conn, 'mark')}",
         {"mark": mark},
     )
-    if done.rowcount:
+    if new:
         db.ring_after_commit(conn)
-    return done.rowcount
+    return new
 
 
 _COLUMNS = (
