@@ -156,9 +156,9 @@ class LeaseRows:
                 f"(first id {ids[0]}): the lease expired or was taken back; nothing was changed"
             )
 
-    def still_held(self, conn: Connection, token: str, ids: Iterable[int]) -> set[int]:
-        """Those of `ids` that this token still holds."""
-        statement = f"SELECT id FROM {self.spec.table.name} WHERE id {hot.ids_in(ids)}"  # noqa: S608
+    def still_held(self, conn: Connection, token: str, ids: Iterable[int], *, where: str) -> set[int]:
+        """Those of `ids` that this token still holds, and that satisfy a condition of ours."""
+        statement = f"SELECT id FROM {self.spec.table.name} WHERE id {hot.ids_in(ids)} AND {where}"  # noqa: S608
         return {row.id for row in hot.fetch(conn, statement + self._held(conn, token), _token(token))}
 
     def stamped(self, values: Mapping[str, Any], now: dt.datetime) -> dict[str, Any]:

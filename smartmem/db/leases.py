@@ -164,13 +164,17 @@ class Leases:
     # --- what becomes of a claimed row --------------------------------------------------------------------------
 
     def renew(self, token: str, ids: Sequence[int]) -> set[int]:
-        """Extend the lease. Returns the ids that are no longer ours: their work should stop."""
-        due = self.db.now() + dt.timedelta(seconds=self.settings.lease_s)
+        """Extend the lease. Returns the ids that are no longer ours: their work should stop.
+
+        A lease that has run out stays so, claimed again or not: somebody may hold an earlier row of its key by now.
+        """
+        now = self.db.now()
+        due, alive = now + dt.timedelta(seconds=self.settings.lease_s), f"due_at>'{hot.stamp(now)}'"
 
         def work(conn: Connection) -> set[int]:
-            if self.rows.update(conn, ids, {"due_at": due}, held=token) == len(ids):
+            if self.rows.update(conn, ids, {"due_at": due}, held=token, where=alive) == len(ids):
                 return set()
-            return set(ids) - self.rows.still_held(conn, token, ids)
+            return set(ids) - self.rows.still_held(conn, token, ids, where=alive)
 
         return self.db.run(work) if ids else set()
 

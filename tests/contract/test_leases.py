@@ -192,6 +192,17 @@ def test_renewal_keeps_a_lease(db: Database, leases: Leases) -> None:
     finish(db, leases, claim)
 
 
+def test_a_lease_that_has_run_out_is_not_renewed(db: Database, leases: Leases) -> None:
+    """Else one worker would hold a user's first row, and another the next."""
+    made = put(db, 1, 1)
+    old = leases.claim(2, "w1")
+    clock_of(db).advance(61)
+    new = leases.claim(1, "w2")
+    assert ids(new) == made[:1]
+    assert leases.renew(old.token, made) == set(made)
+    assert leases.renew(new.token, ids(new)) == set()
+
+
 def test_finish_is_all_or_nothing(db: Database, leases: Leases) -> None:
     made = put(db, 1, 2)
     claim = leases.claim(2, "w1")

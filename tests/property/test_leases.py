@@ -83,7 +83,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def heartbeat(self, claim: Claim) -> None:
         ids = [row.id for row in claim.rows]
         lost = self.workers[0].renew(claim.token, ids)
-        ours = {id_ for id_ in ids if self._holds(claim, id_)}
+        ours = {id_ for id_ in ids if self._holds(claim, id_) and self.holder[id_][1] > self.time}
         assert set(ids) - lost == ours
         for id_ in ours:
             self.holder[id_] = (claim.token, self.time + LEASE_S)
