@@ -37,10 +37,7 @@ def cross_validate(
     """
     if folds < 2 or folds > len(blocks):
         raise ConfigError(f"{folds} folds of {len(blocks)} blocks of messages; take 2 to {len(blocks)}")
-    order = sorted(range(len(blocks)), key=lambda i: (crc32(blocks[i][0].text.encode()), i))
-    shares = [0] * len(blocks)
-    for rank, place in enumerate(order):
-        shares[place] = rank % folds
+    shares = _shares(blocks, folds)
     known = [prepared(block) for block in track(blocks, "read")]
     taggers: list[Extracts] = []
     for fold in track(range(folds), "train"):
@@ -53,3 +50,23 @@ def cross_validate(
         taggers.append(create_extractor({"name": "tagger", "models": str(folder / str(fold))}))
     fold_of = {one.place: share for block, share in zip(blocks, shares, strict=True) for one in block}
     return evaluate_extraction(_ByFold(taggers, fold_of), labelled_gold(blocks), min_confidence=min_confidence)
+
+
+def held_out(
+    blocks: Sequence[Sequence[Labelled]], parts: int = 10
+) -> tuple[list[Sequence[Labelled]], list[Sequence[Labelled]]]:
+    """The blocks to learn from and one part of so many to be measured on. Raises `ConfigError` for too few blocks."""
+    if len(blocks) < parts:
+        raise ConfigError(f"{len(blocks)} blocks of messages are too few to keep a share of 1 in {parts} back")
+    shares = _shares(blocks, parts)
+    taught = [block for block, share in zip(blocks, shares, strict=True) if share]
+    return taught, [block for block, share in zip(blocks, shares, strict=True) if not share]
+
+
+def _shares(blocks: Sequence[Sequence[Labelled]], count: int) -> list[int]:
+    """The number of the share, below `count`, that each block is dealt to: in the order of a hash of what it says."""
+    order = sorted(range(len(blocks)), key=lambda i: (crc32(blocks[i][0].text.encode()), i))
+    shares = [0] * len(blocks)
+    for rank, place in enumerate(order):
+        shares[place] = rank % count
+    return shares

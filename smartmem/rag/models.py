@@ -154,6 +154,26 @@ def resolve(name: str) -> ModelFiles:
     return ModelFiles(name=name, folder=folder, version=_version(entry), entry=entry, files={**files, **built})
 
 
+def adapted(name: str, adapter: Path) -> ModelFiles:
+    """A model with an adapter's changes to its weights (recipes/adapter); what is built of both is kept in the cache.
+
+    Raises as `resolve`, and `ConfigError` for a model that is not built here or no such file.
+    """
+    base = resolve(name)
+    if not base.entry.build or not adapter.is_file():
+        why = "there is no such file" if base.entry.build else f"{name!r} comes as a finished graph"
+        raise ConfigError(f"adapter {adapter} for model {name!r}: {why}")
+    stat = adapter.stat()
+    version = f"{base.version}-{sha256_of(str(adapter), stat.st_size, stat.st_mtime_ns)[:12]}"
+    folder = cache_dir() / "models" / name / version
+    made = {role: folder / role for role in recipes.makes(base.entry.build)}
+    sources = {**base.files, recipes.ADAPTER: adapter}
+    if not all(file.is_file() for file in made.values()):
+        recipes.build(base.entry.build, sources, folder)
+        log.info("model built", extra={"model": name, "folder": str(folder)})
+    return ModelFiles(name=name, folder=folder, version=version, entry=base.entry, files={**sources, **made})
+
+
 def unread(languages: Sequence[str], text: str) -> str:
     """Why a model of these `languages` (none: of any) should keep out of `text`; empty if it reads it. To another
     language all its answers look alike."""

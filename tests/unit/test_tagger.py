@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from smartmem.errors import BadRecord, ConfigError
 from smartmem.memory.extract import Extraction, create_extractor
 from smartmem.memory.extract.labelled import read_labelled
-from smartmem.memory.extract.tagger import WINDOW
+from smartmem.memory.extract.spans import WINDOW
 from smartmem.memory.extract.training import prepared, train
 from smartmem.memory.facts import Message
 from tests.support.data import ROOT

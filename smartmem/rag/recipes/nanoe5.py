@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartmem.errors import ModelError, needs
+from smartmem.rag.recipes.adapter import ADAPTER, adapted
 from smartmem.rag.recipes.graph import Weights, encoder
 
 PACKED = "e5-small-q4.bin"
@@ -69,7 +70,15 @@ class _Vocabulary(NamedTuple):
 
 
 def made(sources: Mapping[str, Path]) -> dict[str, bytes]:
-    """`model.onnx` and `tokenizer.json`."""
+    """`model.onnx` and `tokenizer.json`, with the changes of an adapter if there is one."""
+    vocabulary, weights = unpacked(sources)
+    if ADAPTER in sources:
+        weights = adapted(weights, sources[ADAPTER])
+    return {"model.onnx": encoder(weights), "tokenizer.json": _tokenizer(vocabulary)}
+
+
+def unpacked(sources: Mapping[str, Path]) -> tuple[_Vocabulary, Weights]:
+    """What the packed file holds."""
     reader = _Reader(sources[PACKED].read_bytes())
     if reader.bytes(4) != _MAGIC or reader.read("I") != 1:
         raise ModelError(
@@ -81,8 +90,7 @@ def made(sources: Mapping[str, Path]) -> dict[str, bytes]:
         raise ModelError(f"{sources[PACKED]}: blocks of {block} weights, expected 32")
     vocabulary = _vocabulary(reader)
     tensors = _tensors(reader, dim)
-    weights = Weights(layers=layers, heads=heads, epsilon=epsilon, tensors=tensors)
-    return {"model.onnx": encoder(weights), "tokenizer.json": _tokenizer(vocabulary)}
+    return vocabulary, Weights(layers=layers, heads=heads, epsilon=epsilon, tensors=tensors)
 
 
 def _vocabulary(reader: _Reader) -> _Vocabulary:
