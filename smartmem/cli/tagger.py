@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smartmem.cli.common import print_table, say
+from smartmem.errors import needs
 
 if TYPE_CHECKING:
     from smartmem.evaluation.memory_quality import ExtractionReport
@@ -67,8 +68,8 @@ def tune(
     """Tune the encoder of the `encoder` extractor: nine tenths of the messages teach it, the last tenth says what it
     is worth.
 
-    Needs the extra `tune` and `smartmem models get multilingual-e5-small`. Thousands of messages take some 20 minutes
-    on two cores, and 5 GB of memory.
+    Needs the extras `tune` and `eval`, and `smartmem models get multilingual-e5-small`. Thousands of messages take
+    some 20 minutes on two cores, and 5 GB of memory.
 
     \b
     Examples:
@@ -80,6 +81,8 @@ def tune(
     from smartmem.evaluation.memory_quality import evaluate_extraction
     from smartmem.memory.extract import create_extractor, training, tuning
 
+    with needs("eval"):
+        import scipy  # noqa: F401 - for the figures at the end: said before half an hour of tuning, not after it
     blocks = read_lists(files)
     taught, kept = held_out(blocks)
     messages = [one for block in taught for one in block]
