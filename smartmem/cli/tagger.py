@@ -63,7 +63,10 @@ def train(
 def tune(
     files: Files,
     into: Annotated[Path, typer.Option("--into", help="the file to write, with a card beside it")],
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="how often each message is read")] = 4,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="how often each message is read, if not as for the package's own"),
+    ] = None,
 ) -> None:
     """Tune the encoder of the `encoder` extractor: nine tenths of the messages teach it, the last tenth says what it
     is worth.
@@ -86,6 +89,7 @@ def tune(
     blocks = read_lists(files)
     taught, kept = held_out(blocks)
     messages = [one for block in taught for one in block]
+    epochs = epochs or tuning.EPOCHS
     tuning.tune(messages, into, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:  # the package's own field knows the messages that are kept back
         training.train(training.prepared(messages), Path(folder))

@@ -150,7 +150,7 @@ def resolve(name: str) -> ModelFiles:
     for role, file in files.items():
         check(file, entry.files[role].sha256)
     made = _cached(name, entry)
-    built = {role: made / role for role in (recipes.makes(entry.build) if entry.build else ())}
+    built = recipes.files(entry.build, made) if entry.build else {}
     return ModelFiles(name=name, folder=folder, version=_version(entry), entry=entry, files={**files, **built})
 
 
@@ -166,12 +166,10 @@ def adapted(name: str, adapter: Path) -> ModelFiles:
     stat = adapter.stat()
     version = f"{base.version}-{sha256_of(str(adapter), stat.st_size, stat.st_mtime_ns)[:12]}"
     folder = cache_dir() / "models" / name / version
-    made = {role: folder / role for role in recipes.makes(base.entry.build)}
     sources = {**base.files, recipes.ADAPTER: adapter}
-    if not all(file.is_file() for file in made.values()):
-        recipes.build(base.entry.build, sources, folder)
-        log.info("model built", extra={"model": name, "folder": str(folder)})
-    return ModelFiles(name=name, folder=folder, version=version, entry=base.entry, files={**sources, **made})
+    recipes.ensure(base.entry.build, sources, folder)
+    files = {**sources, **recipes.files(base.entry.build, folder)}
+    return ModelFiles(name=name, folder=folder, version=version, entry=base.entry, files=files)
 
 
 def unread(languages: Sequence[str], text: str) -> str:
@@ -195,8 +193,8 @@ def fetch(name: str) -> ModelFiles:
     if _locate(name, entry) is None:
         _download(name, entry)
     found = resolve(name)
-    if entry.build and not all(found.files[role].is_file() for role in recipes.makes(entry.build)):
-        recipes.build(entry.build, found.files, _cached(name, entry))
+    if entry.build:
+        recipes.ensure(entry.build, found.files, _cached(name, entry))
     return found
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from smartmem.memory.extract.base import Extraction, extractor
 from smartmem.memory.extract.labelled import CODES
 from smartmem.memory.extract.segment import mask
 from smartmem.memory.extract.spans import Span, check_probability, facts_by, stretches
-from smartmem.memory.extract.tagger import check_models, field_for
+from smartmem.memory.extract.tagger import PACKAGED, check_models, field_for
 from smartmem.memory.facts import Candidate, Message
 from smartmem.rag.models import adapted
 from smartmem.rag.onnx import Encoder
@@ -73,7 +72,7 @@ class EncoderExtractor:
     def _file(self) -> Path:
         if self.adapter is not None:
             return Path(self.adapter).expanduser()
-        return Path(str(resources.files("smartmem.memory.extract"))) / "taggers" / "encoder.safetensors"
+        return PACKAGED / "encoder.safetensors"
 
     def _spans(self, text: str, known: Sequence[Candidate]) -> list[Span]:
         tokens, seen = features.read(text, known)

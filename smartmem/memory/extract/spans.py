@@ -6,7 +6,7 @@ tagged, and slots come from the rules or the words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ WINDOW = 2000  # characters read at once: a message of a megabyte must not be he
 _THAT = regex.compile(r"that (?!one|way|time|is|was)", regex.IGNORECASE)
 _COLON = regex.compile(r".*[:：]", regex.DOTALL)
 _LETTER = regex.compile(r"\p{L}")
+_CODE = {kind: code for code, kind in CODES.items()}
 _MARKS = " \t\r\n.,;:!?。，、；：！？…~～)）」』”\"'"
 
 
@@ -58,6 +59,16 @@ def facts_by(tag: Tag, message: Message, *, min_probability: float, max_facts: i
     if not found:
         return Extraction(intent=first, reason="nothing tagged")
     return extraction(surest(found, max_facts), message)
+
+
+def marked(count: int, inside: Iterable[tuple[str, Sequence[int]]]) -> list[str]:
+    """The tags of `count` pieces of which some lie inside something of a kind: `B-f` on the first piece of a fact,
+    `I-f` on its others, `O` on what is not worth keeping. `stretches` reads them back."""
+    tags = [features.OUTSIDE] * count
+    for kind, places in inside:
+        for i in places:
+            tags[i] = f"{'B' if i == places[0] else 'I'}-{_CODE[kind]}"
+    return tags
 
 
 def stretches(tags: Sequence[str], places: Sequence[tuple[int, int]], keeps: Sequence[float]) -> list[Span]:

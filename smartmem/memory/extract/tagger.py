@@ -29,6 +29,7 @@ from smartmem.memory.facts import Candidate, Message
 from smartmem.text import language
 
 LANGUAGES = ("en", "zh")
+PACKAGED = Path(str(resources.files("smartmem.memory.extract"))) / "taggers"  # what the package was trained to know
 _NAMES = {name: f"{name}.crfsuite" for name in LANGUAGES}
 
 
@@ -116,7 +117,7 @@ def _field(path: Path) -> Field:
 def _path(folder: str | None, language: str) -> Path:
     if folder is not None and (own := _own(folder, language)).is_file():
         return own
-    return Path(str(resources.files("smartmem.memory.extract"))) / "taggers" / _NAMES[language]
+    return PACKAGED / _NAMES[language]
 
 
 def _own(folder: str, language: str) -> Path:

@@ -12,7 +12,8 @@ from smartmem.clock import UTC
 from smartmem.errors import BadRecord
 from smartmem.memory.extract import features
 from smartmem.memory.extract.features import OUTSIDE, Token
-from smartmem.memory.extract.labelled import CODES, Label, Labelled
+from smartmem.memory.extract.labelled import Label, Labelled
+from smartmem.memory.extract.spans import marked
 from smartmem.memory.facts import Message
 from smartmem.text import language
 
@@ -21,7 +22,6 @@ PENALTIES = {"c1": 0.5, "c2": 0.3}
 ITERATIONS = 100
 # The day stands in for the message's own: rules need one to read "tomorrow", and no feature names a day.
 _DAY = dt.datetime(2026, 1, 15, 12, tzinfo=UTC)
-_CODE = {kind: code for code, kind in CODES.items()}
 
 Sequences = list[tuple[list[list[str]], list[str]]]
 
@@ -41,13 +41,12 @@ def prepared(messages: Iterable[Labelled]) -> dict[str, Sequences]:
 
 
 def tags(tokens: Sequence[Token], labels: Sequence[Label]) -> list[str]:
-    """`B-f` on the first token of a fact, `I-f` on its others, and so on; `O` on what is not worth keeping."""
-    made = [OUTSIDE] * len(tokens)
-    for label in labels:
-        inside = [i for i, token in enumerate(tokens) if label.start <= token.start and token.end <= label.end]
-        for i in inside:
-            made[i] = f"{'B' if i == inside[0] else 'I'}-{_CODE[label.kind]}"
-    return made
+    """The tag of each token: it belongs to the label that it lies in."""
+
+    def inside(label: Label) -> list[int]:
+        return [i for i, token in enumerate(tokens) if label.start <= token.start and token.end <= label.end]
+
+    return marked(len(tokens), ((label.kind, inside(label)) for label in labels))
 
 
 def train(sequences: Mapping[str, Sequences], folder: Path, *, iterations: int = ITERATIONS) -> list[Path]:

