@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,12 +13,12 @@ import pytest
 from smartmem.errors import ConfigError, MissingModel
 from smartmem.memory.extract import Extraction, create_extractor
 from smartmem.memory.extract.encoder import BASE, TAGS, WINDOW, likeliest
+from smartmem.memory.extract.tagger import PACKAGED
 from smartmem.memory.facts import Message
 from smartmem.rag.models import fetch
-from tests.support.data import ROOT
+from tests.support.data import list_hashes
 
 SAID_AT = dt.datetime(2026, 3, 10, 9, 30, tzinfo=dt.UTC)
-TAGGERS = ROOT / "smartmem" / "memory" / "extract" / "taggers"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,16 +94,13 @@ def test_what_is_missing_or_of_another_kind_is_named(tmp_path: Path, monkeypatch
         extract("", models="nowhere")
     monkeypatch.setenv("SMARTMEM_CACHE", str(tmp_path))
     own = tmp_path / "own.safetensors"
-    own.write_bytes((TAGGERS / "encoder.safetensors").read_bytes())
+    own.write_bytes((PACKAGED / "encoder.safetensors").read_bytes())
     with pytest.raises(MissingModel, match="smartmem models get multilingual-e5-small"):
         extract("", adapter=str(own))
 
 
 def test_the_adapter_was_tuned_on_the_lists_that_stand_in_the_repository() -> None:
     """Who changes a list tunes anew: `make encoder`."""
-    lists = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (ROOT / "data/labelled").glob("*.txt")
-    }
-    card = json.loads((TAGGERS / "encoder.json").read_text("utf-8"))
-    assert card["files"] == lists
+    card = json.loads((PACKAGED / "encoder.json").read_text("utf-8"))
+    assert card["files"] == list_hashes()
     assert card["held_out"]["messages"] > 900

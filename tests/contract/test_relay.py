@@ -160,18 +160,24 @@ def test_order_holds_when_a_keys_events_change_type(db: Database) -> None:
     assert book.calls == [[1, 4], [2], [3]]
 
 
-def test_a_lost_lease_rolls_its_effects_back(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another relay takes the event between claim and handler: only that one's effects stay."""
-    put(db, happened("a", 1), happened("b", 2))
-    slow = relay(db, Book())
+def stop_for_a_minute(slow: Relay, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its next claim and the handlers, once; another relay takes an event meanwhile."""
     sort = slow._sort
 
-    def stopped_for_a_minute(claimed: Sequence[Any]) -> Any:
+    def stopped(claimed: Sequence[Any]) -> Any:
+        monkeypatch.undo()
         clock_of(db).advance(61)
         assert relay(db, Book(), batch=1).run_once().consumed == 1
         return sort(claimed)
 
-    monkeypatch.setattr(slow, "_sort", stopped_for_a_minute)
+    monkeypatch.setattr(slow, "_sort", stopped)
+
+
+def test_a_lost_lease_rolls_its_effects_back(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another relay takes the event between claim and handler: only that one's effects stay."""
+    put(db, happened("a", 1), happened("b", 2))
+    slow = relay(db, Book())
+    stop_for_a_minute(slow, db, monkeypatch)
     counts = slow.run_once()
     assert (counts.consumed, counts.lost) == (1, 1)
     assert effects(db) == ["a-1", "b-2"]
@@ -185,15 +191,7 @@ def test_a_lease_lost_before_the_finish_holds_its_key_back(db: Database, monkeyp
     registry.register(Happened, lambda conn, events: handled.extend(event.payload.n for event in events))
     put(db, happened("a", 1), happened("a", 2), happened("b", 3))
     slow = Relay(db, registry, OutboxSettings(), worker_id="slow")
-    sort = slow._sort
-
-    def stopped_for_a_minute(claimed: Sequence[Any]) -> Any:
-        monkeypatch.undo()
-        clock_of(db).advance(61)
-        assert relay(db, Book(), batch=1).run_once().consumed == 1
-        return sort(claimed)
-
-    monkeypatch.setattr(slow, "_sort", stopped_for_a_minute)
+    stop_for_a_minute(slow, db, monkeypatch)
     counts = slow.run_once()
     assert (counts.consumed, counts.lost) == (1, 1)
     assert handled == [1, 2, 3, 1, 3]

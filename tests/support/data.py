@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,6 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = Path(os.environ.get("SMARTMEM_BENCHMARKS", ROOT.parent / "shared" / "benchmarks"))
 LOCOMO = BENCHMARKS / "locomo" / "locomo10.json"
+
+
+def list_hashes() -> dict[str, str]:
+    """SHA-256 of each labelled list, by its name, as the cards of what was trained on them have it."""
+    lists = (ROOT / "data" / "labelled").glob("*.txt")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in lists}
+
 
 needs_benchmarks = pytest.mark.skipif(
     not LOCOMO.exists(), reason=f"no benchmark data at {BENCHMARKS} (set SMARTMEM_BENCHMARKS); CI has it"

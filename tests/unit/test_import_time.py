@@ -22,8 +22,9 @@ HEAVY = frozenset(
         "IPython", "alembic", "chonkie", "distributed", "fastapi", "mcp", "starlette", "uvicorn",
         "ipywidgets", "jieba", "jinja2", "joblib",
         "json_repair", "matplotlib", "milvus_lite", "numpy", "onnxruntime", "openai", "opentelemetry",
-        "pandas", "pooch", "prometheus_client", "pyarrow", "pymilvus", "pymysql", "ragas", "scipy",
-        "semchunk", "sentence_transformers", "sqlalchemy", "tokenizers", "torch", "trafilatura"
+        "pandas", "peft", "pooch", "prometheus_client", "pyarrow", "pymilvus", "pymysql", "ragas", "scipy",
+        "semchunk", "sentence_transformers", "sqlalchemy", "tokenizers", "torch", "trafilatura",
+        "transformers",
     }
 )  # fmt: skip
 # Core packages that a module may import at its top; what is left of HEAVY belongs into functions.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -40,6 +40,35 @@ def put(conn: Connection, users: Sequence[int]) -> Sequence[int]:
     return [10 * user for user in users]
 
 
+group_seat = group.Seat
+
+
+def seats(wait: Callable[[Any, float], bool]) -> Callable[..., group.Seat]:
+    """Makes seats whose callers wait as `wait(lock, timeout)` does."""
+
+    class Asleep:
+        def __init__(self, lock: Any) -> None:
+            self._lock = lock
+            self.release = lock.release
+
+        def acquire(self, *, timeout: float) -> bool:
+            return wait(self._lock, timeout)
+
+    def seat(*what: Any) -> group.Seat:
+        made = group_seat(*what)
+        made.asleep = Asleep(made.asleep)
+        return made
+
+    return seat
+
+
+def queued(db: Database, count: int) -> None:
+    """Return once so many callers wait for the writer's turn."""
+    assert db._group is not None
+    while len(db._group._waiting) < count:
+        threading.Event().wait(0.001)
+
+
 def together(db: Database, wanted: Sequence[tuple[Any, Sequence[int]]]) -> list[Any]:
     """Write in threads that all wait for the writer's turn, so that they form one group."""
     answers: list[Any] = [None] * len(wanted)
@@ -54,9 +83,7 @@ def together(db: Database, wanted: Sequence[tuple[Any, Sequence[int]]]) -> list[
     with db.begin():
         for thread in threads:
             thread.start()
-        assert db._group is not None
-        while len(db._group._waiting) < len(wanted):
-            threading.Event().wait(0.001)
+        queued(db, len(wanted))
     for thread in threads:
         thread.join(20)
     return answers
@@ -134,9 +161,7 @@ def test_an_interrupted_leader_leaves_no_false_success(commits: Any) -> None:
     with db.begin():
         for thread in threads:
             thread.start()
-        assert db._group is not None
-        while len(db._group._waiting) < len(threads):
-            threading.Event().wait(0.001)
+        queued(db, len(threads))
     for thread in threads:
         thread.join(20)
     assert sorted(type(error).__name__ for error in told) == ["KeyboardInterrupt", *["StoreUnavailable"] * 2]
@@ -200,8 +225,7 @@ def test_a_leader_that_gives_up_hands_on(commits: Any, monkeypatch: pytest.Monke
         monkeypatch.setattr("smartmem.db.connect.BUSY_S", 0.2)
         first = threading.Thread(target=give_up)
         first.start()
-        while not db._group._waiting:
-            threading.Event().wait(0.001)
+        queued(db, 1)
         monkeypatch.setattr("smartmem.db.connect.BUSY_S", 20)
         second.start()
         first.join(20)
@@ -215,21 +239,10 @@ def test_one_that_is_interrupted_while_it_waits_is_not_left_to_lead(
 ) -> None:
     db, _ = commits
 
-    class Interrupted:
+    def interrupted(asleep: Any, timeout: float) -> bool:
         """Ctrl-C at the worst moment: it has just been chosen to lead."""
-
-        def __init__(self, asleep: Any) -> None:
-            self._asleep = asleep
-            self.release = asleep.release
-
-        def acquire(self, *, timeout: float) -> bool:
-            self._asleep.acquire(timeout=timeout)
-            raise KeyboardInterrupt
-
-    def interrupted(*what: Any) -> group.Seat:
-        seat = group_seat(*what)
-        seat.asleep = Interrupted(seat.asleep)
-        return seat
+        asleep.acquire(timeout=timeout)
+        raise KeyboardInterrupt
 
     told: list[BaseException] = []
 
@@ -244,13 +257,11 @@ def test_one_that_is_interrupted_while_it_waits_is_not_left_to_lead(
     leader, waiter = threading.Thread(target=db.grouped, args=(put, [1])), threading.Thread(target=call)
     with db.begin():
         leader.start()
-        while len(db._group._waiting) < 1:
-            threading.Event().wait(0.001)
+        queued(db, 1)
         seat = db._group._waiting[0]
-        monkeypatch.setattr(group, "Seat", interrupted)
+        monkeypatch.setattr(group, "Seat", seats(interrupted))
         waiter.start()
-        while len(db._group._waiting) < 2:
-            threading.Event().wait(0.001)
+        queued(db, 2)
     leader.join(20)
     waiter.join(20)
     monkeypatch.setattr(group, "Seat", group_seat)
@@ -273,24 +284,13 @@ def test_one_whose_time_is_up_is_told_so_unless_it_has_its_answer(
         told.wait(20 if leader == "writes" else 0)
         return put(conn, users)
 
-    class Late:
+    def late(asleep: Any, timeout: float) -> bool:
         """Its time is up at just the moment that is looked at."""
-
-        def __init__(self, asleep: Any) -> None:
-            self._asleep = asleep
-            self.release = asleep.release
-
-        def acquire(self, *, timeout: float) -> bool:
-            if leader == "writes":
-                writing.wait(timeout)
-            elif leader == "is done":
-                self._asleep.acquire(timeout=timeout)
-            return False
-
-    def late(*what: Any) -> group.Seat:
-        seat = group_seat(*what)
-        seat.asleep = Late(seat.asleep)
-        return seat
+        if leader == "writes":
+            writing.wait(timeout)
+        elif leader == "is done":
+            asleep.acquire(timeout=timeout)
+        return False
 
     answers: list[Any] = []
 
@@ -305,12 +305,11 @@ def test_one_whose_time_is_up_is_told_so_unless_it_has_its_answer(
     first, second = threading.Thread(target=db.grouped, args=(slow, [1])), threading.Thread(target=call)
     with db.begin():
         first.start()
-        while len(db._group._waiting) < 1:
-            threading.Event().wait(0.001)
-        monkeypatch.setattr(group, "Seat", late)
+        queued(db, 1)
+        monkeypatch.setattr(group, "Seat", seats(late))
         second.start()
-        while leader != "waits" and len(db._group._waiting) < 2:
-            threading.Event().wait(0.001)
+        if leader != "waits":
+            queued(db, 2)
         second.join(20 if leader == "waits" else 0)
     first.join(20)
     second.join(20)
@@ -319,6 +318,3 @@ def test_one_whose_time_is_up_is_told_so_unless_it_has_its_answer(
         assert answers == [[20]]
     else:
         assert "another thread has been writing" in answers[0]
-
-
-group_seat = group.Seat

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -17,12 +15,12 @@ from smartmem.errors import BadRecord, ConfigError
 from smartmem.memory.extract import Extraction, create_extractor
 from smartmem.memory.extract.labelled import read_labelled
 from smartmem.memory.extract.spans import WINDOW
+from smartmem.memory.extract.tagger import PACKAGED
 from smartmem.memory.extract.training import prepared, train
 from smartmem.memory.facts import Message
-from tests.support.data import ROOT
+from tests.support.data import list_hashes
 
 SAID_AT = dt.datetime(2026, 3, 10, 9, 30, tzinfo=dt.timezone(dt.timedelta(hours=1)))  # a Tuesday
-CARD = Path(str(resources.files("smartmem.memory.extract"))) / "taggers" / "card.json"
 
 
 def extract(text: str, **options: object) -> Extraction:
@@ -133,7 +131,4 @@ def test_training_teaches_what_the_lines_say_and_gives_the_same_bytes_again(tmp_
 
 def test_the_package_has_the_tagger_of_the_lists_that_stand_in_the_repository() -> None:
     """Who changes a list trains anew: `make tagger`."""
-    lists = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (ROOT / "data/labelled").glob("*.txt")
-    }
-    assert json.loads(CARD.read_text("utf-8"))["files"] == lists
+    assert json.loads((PACKAGED / "card.json").read_text("utf-8"))["files"] == list_hashes()
