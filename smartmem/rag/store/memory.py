@@ -102,9 +102,8 @@ class MemoryStore:
         if not chunks:
             return
         with self._lock.alone(), self._file_lock:
-            if self._file:
-                self._file.upsert(chunks, vectors)
-                self._catch_up(self._file)  # brings these rows in, after whatever others wrote before them
+            if self._file and not self._is_next(self._file.upsert(chunks, vectors)):
+                self._catch_up(self._file)  # brings these rows in, after what others wrote before them
             else:
                 for chunk, vector in zip(chunks, vectors, strict=True):
                     self._put(chunk, vector)
@@ -130,8 +129,7 @@ class MemoryStore:
         if not ids:
             return
         with self._lock.alone(), self._file_lock:
-            if self._file:
-                self._file.delete(ids)
+            if self._file and not self._is_next(self._file.delete(ids)):
                 self._catch_up(self._file)
             else:
                 for id in ids:
@@ -171,6 +169,13 @@ class MemoryStore:
         if changed:
             with self._lock.alone(), self._file_lock:
                 self._catch_up(self._file)
+
+    def _is_next(self, seq: int) -> bool:
+        """Whether our write came right after what is in memory, so that it need not be read back."""
+        if seq != self._seen + 1:
+            return False
+        self._seen = seq
+        return True
 
     def _catch_up(self, file: ChunkFile) -> None:
         self._version = file.version()
