@@ -21,7 +21,7 @@ from uuid_utils import uuid7
 from smartmem.chat.append import append
 from smartmem.chat.message import Appended, Message, NewMessage, checked_message
 from smartmem.db.engine import Database
-from smartmem.db.tables import chat_messages
+from smartmem.db.tables import chat_messages, conversations
 from smartmem.errors import BadRecord
 from smartmem.outbox.events import Event, EventRegistry, PersistRequested
 from smartmem.outbox.publish import publish
@@ -120,7 +120,8 @@ def messages(
         raise BadRecord("messages() needs a conversation_id or a user_id")
     wanted = select(*(_MESSAGES[name] for name in Message.__dataclass_fields__))
     if user_id is not None:
-        wanted = wanted.where(_MESSAGES.user_id == user_id)
+        talks = select(conversations.c.id).where(conversations.c.user_id == user_id)  # which have an index by user
+        wanted = wanted.where(_MESSAGES.conversation_id.in_(talks))
     if conversation_id is not None:
         wanted = wanted.where(_MESSAGES.conversation_id == conversation_id, _MESSAGES.seq > after_seq)
         wanted = wanted.order_by(_MESSAGES.seq)

@@ -96,7 +96,8 @@ def _long_text() -> TypeEngine[str]:
 
 
 def _serial() -> Column[int]:
-    # SQLite makes only INTEGER PRIMARY KEY an alias of the row id; AUTOINCREMENT keeps ids from being used twice.
+    # SQLite makes only INTEGER PRIMARY KEY an alias of the row id. It gives the highest id that is there, and one more;
+    # so that none is used twice, pruning leaves the newest row (AUTOINCREMENT would write one more page a commit).
     return Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
@@ -118,10 +119,10 @@ def _lease_columns() -> list[Column[Any]]:
     ]
 
 
-def _of_given(name: str, *columns: str) -> Index:
-    """An index of the rows that have the first of its columns. MySQL and MariaDB keep all rows in it."""
-    given = text(f"{columns[0]} IS NOT NULL")
-    return Index(name, *columns, sqlite_where=given, postgresql_where=given)
+def _of_given(name: str, *columns: str, given: str = "", unique: bool = False) -> Index:
+    """An index of the rows that have `given` (the first of its columns). MySQL and MariaDB keep all rows in it."""
+    where = text(f"{given or columns[0]} IS NOT NULL")
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 conversations = Table(
@@ -156,9 +157,15 @@ chat_messages = Table(
     Column("run_id", String(191)),
     Column("trace_id", _ascii(64), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    UniqueConstraint("conversation_id", "client_message_id"),
+    # A user's messages are those of her conversations: no index by user.
     UniqueConstraint("conversation_id", "seq"),
-    Index(None, "user_id", "occurred_at"),
+    _of_given(
+        "uq_chat_messages_conversation_id_client_message_id",
+        "conversation_id",
+        "client_message_id",
+        given="client_message_id",
+        unique=True,
+    ),
     **_OPTIONS,
 )
 
@@ -271,7 +278,7 @@ memory_items = Table(
     UniqueConstraint("user_id", "namespace", "active_hash"),
     Index("ix_memory_items_listing", "user_id", "namespace", "status", "memory_type", "valid_from"),
     Index("ix_memory_items_vector", "vector_status", "id"),
-    Index("ix_memory_items_ttl", "ttl_at"),
+    _of_given("ix_memory_items_ttl", "ttl_at"),
     Index("ix_memory_items_source", "source_message_id"),
     **_OPTIONS,
 )

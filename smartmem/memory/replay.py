@@ -104,7 +104,7 @@ def _messages(db: Database, user_id: int | None) -> Iterator[list[dict[str, Any]
         .order_by(m.user_id, m.occurred_at, m.conversation_id, m.seq)
     )
     if user_id is not None:
-        query = query.where(m.user_id == user_id)
+        query = query.where(conversations.c.user_id == user_id)  # which has the index
     with db.read() as conn:
         gone = _forgotten(conn, user_id) | messages_of_forgotten(conn, user_id)
         found = conn.execution_options(yield_per=PAGE).execute(query).mappings()

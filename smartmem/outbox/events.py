@@ -109,10 +109,15 @@ class ExtractRequested(EventPayload):
 
 def extract_key(user_id: int, conversation_id: str, source_message_id: str | None, text: str) -> str:
     """The idempotency key of an extraction: the same for each delivery of one message, another for the same words
-    said again (they have another message id)."""
-    source = f"id:{source_message_id}" if source_message_id else f"sha256:{sha256(text)}"
-    digest = sha256("\n".join((str(user_id), conversation_id, source)))
-    return f"extract:{digest}"
+    said again (they have another message id).
+
+    Message ids grow with time, and keys that begin with them go to one end of their index: a digest alone made a batch
+    of jobs write a page of it for each job.
+    """
+    if source_message_id:
+        digest = sha256("\n".join((str(user_id), conversation_id, source_message_id)))
+        return f"extract:{source_message_id}:{digest[:32]}"
+    return f"extract:{sha256(chr(10).join((str(user_id), conversation_id, sha256(text))))}"
 
 
 class Event(NamedTuple):

@@ -12,12 +12,22 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from smartmem.db import schema
 from smartmem.db.engine import Database
-from smartmem.db.tables import metadata
+from smartmem.db.tables import chat_messages, conversations, metadata
 from smartmem.errors import StoreError
 from tests.support.mariadb import MariaDBServer
+from tests.support.pipeline import START
+
+CONVERSATION = {
+    "id": "c", "user_id": 1, "title": "tea", "message_count": 1, "created_at": START, "updated_at": START,
+}  # fmt: skip
+MESSAGE = {
+    "id": "m1", "conversation_id": "c", "user_id": 1, "seq": 1, "role": "user", "content": "tea", "occurred_at": START,
+    "client_message_id": "k1", "trace_id": "t", "created_at": START,
+}  # fmt: skip
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
@@ -96,13 +106,22 @@ def test_each_older_schema_is_brought_up_to_date(empty_url: str) -> None:
     db = Database.open(empty_url)
     with db.engine.connect() as conn:
         command.upgrade(schema.config(conn), "0001")
+        conn.execute(sa.insert(conversations).values(CONVERSATION))
+        conn.execute(sa.insert(chat_messages).values(MESSAGE))
         conn.commit()
     db.migrate()
     with db.read() as conn:
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+        kept = conn.execute(sa.select(chat_messages)).mappings().one()
+        assert {name: kept[name] for name in MESSAGE} == MESSAGE
         if db.dialect == "sqlite":
             made = conn.execute(text("SELECT sql FROM sqlite_master WHERE name='ix_memory_jobs_due'")).scalar_one()
             assert made.endswith("WHERE due_at IS NOT NULL")
+    with pytest.raises(IntegrityError), db.begin() as conn:  # a client's own id is unique in its conversation
+        conn.execute(sa.insert(chat_messages).values(MESSAGE | {"id": "m2", "seq": 2}))
+    with db.begin() as conn:
+        without = {"client_message_id": None}
+        conn.execute(sa.insert(chat_messages), [MESSAGE | without | {"id": f"m{n}", "seq": n} for n in (2, 3)])
     db.close()
 
 
