@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, QueuePool
 
-from smartmem.db import dialects
+from smartmem.db import dialects, hot
 from smartmem.errors import ConfigError, MissingExtra, needs
 
 BUSY_S = 20.0  # how long a statement waits for a lock before it counts as failed
@@ -121,7 +121,7 @@ def _end_transaction(dbapi: Any, _entry: ConnectionPoolEntry, _state: PoolResetS
 def _sqlite_begin(conn: Connection) -> None:
     options = conn.get_execution_options()
     if not options.get(PLAIN):
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if options.get(WRITE) else "BEGIN")
+        hot.begin(conn, "BEGIN IMMEDIATE" if options.get(WRITE) else "BEGIN")
 
 
 def _note_use(_dbapi: Any, entry: ConnectionPoolEntry) -> None:

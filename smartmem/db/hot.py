@@ -91,15 +91,20 @@ def _bound(params: Mapping[str, Any] | Sequence[Any]) -> Any:
     return {name: bound(value) for name, value in params.items()} if isinstance(params, Mapping) else tuple(params)
 
 
-def _execute(conn: Connection, statement: str, params: Any, *, many: bool = False) -> Any:
+def begin(conn: Connection, statement: str) -> None:
+    """Execute the statement that begins a transaction; for the listener that SQLAlchemy calls to have it done."""
+    _execute(conn, statement, (), begins=True).close()
+
+
+def _execute(conn: Connection, statement: str, params: Any, *, many: bool = False, begins: bool = False) -> Any:
     """The driver's cursor after a statement.
 
     The connection, its transaction and its errors are SQLAlchemy's. What it prepares and keeps for each statement is
     left out: that was a quarter of the instructions of one append (SQLite). Where somebody listens to statements (a
     tracer, the crash tests), or no transaction has begun, they go its way.
     """
-    heard = conn.dispatch
-    if heard.before_cursor_execute or heard.after_cursor_execute or not conn.in_transaction():
+    heard = conn.engine.dispatch  # the connection's own would look each name up in two places, at each statement
+    if heard.before_cursor_execute or heard.after_cursor_execute or not (begins or conn.in_transaction()):
         return conn.exec_driver_sql(statement, params).context.cursor
     cursor = conn.connection.cursor()
     try:
