@@ -20,8 +20,10 @@ from sqlalchemy.engine import Connection
 
 from smartmem.clock import UTC, as_utc
 from smartmem.db.dialects import MYSQL
+from smartmem.db.tables import PLACE_CHARS
 
 _PLAIN = re.compile(r"[\w .:+-]*", re.ASCII)  # nothing that any driver or database could read as more than text
+STAMP_CHARS = len("2026-01-31 09:00:00.000000")
 PLAIN_CHARS = 80  # longer text is never plain, and not worth the look
 MAX_BYTES = 2_000_000  # of one statement; MySQL's and MariaDB's max_allowed_packet is 16 MB by default
 
@@ -209,6 +211,13 @@ def _in_text(value: Any, binds: list[Any]) -> str:
         return f"'{value}'"
     binds.append(value)
     return "%s"
+
+
+def place(conn: Connection, mark: str = "") -> str | None:
+    """What `lease_token` holds while a row waits: `mark`, and on MySQL the place of what a claim, or a relay that needs
+    none, will write into the row. For a row that has grown InnoDB writes most of the page anew: 60 % of all that it
+    logged for a message."""
+    return mark.ljust(PLACE_CHARS, "-") if conn.dialect.name in MYSQL else mark or None
 
 
 def ignoring(conn: Connection, table: Table) -> str:

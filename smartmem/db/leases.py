@@ -190,7 +190,8 @@ class Leases:
             return
         now = self.db.now()
         self.rows.log(conn, now, ids, self.spec.done, None, held=token)
-        self.rows.held_update(conn, token, ids, self.rows.final(now, self.spec.done) | dict(values or {}))
+        gone = {"lease_token": None} if token is None else {}
+        self.rows.held_update(conn, token, ids, self.rows.final(now, self.spec.done) | gone | dict(values or {}))
 
     def fail(self, conn: Connection, token: str, failures: Sequence[Failure]) -> dict[int, dt.datetime | None]:
         """Record failures: back-off, or death at the last attempt. Returns when each is due again (None: dead).

@@ -43,7 +43,7 @@ def enqueue(conn: Connection, jobs: Sequence[NewJob], *, max_retry: int | None =
     db = Database.of(conn)
     now = hot.stamp(db.now())
     # Marks the rows that this very call inserts; the first claim writes its own token over it.
-    mark = str(uuid7())
+    mark = hot.place(conn, str(uuid7()))
     # New ids are higher than all that were given before, so history finds its few rows at the end of the table: by
     # their 400 keys it took over twice as long (SQLite).
     last = hot.fetch(conn, f"SELECT MAX(id) AS id FROM {memory_jobs.name}", ())[0].id or 0  # noqa: S608

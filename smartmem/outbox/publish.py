@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
 
 from smartmem.db.engine import Database
-from smartmem.db.hot import insert_rows, stamp
+from smartmem.db.hot import insert_rows, place, stamp
 from smartmem.db.lease_table import PENDING
 from smartmem.db.tables import outbox_messages
 from smartmem.errors import BadRecord
@@ -51,6 +51,7 @@ def publish_many(conn: Connection, events: Sequence[EventPayload], *, max_retry:
             "retry_count": 0,
             "max_retry": _MAX_RETRY if max_retry is None else max_retry,
             "due_at": now,
+            "lease_token": place(conn),
             "created_at": now,
         },
         _COLUMNS,

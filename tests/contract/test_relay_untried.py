@@ -7,17 +7,19 @@ import os
 from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import String, Table, text
 from sqlalchemy import event as on
 from sqlalchemy.engine import Connection
 
 from smartmem.clock import ManualClock
 from smartmem.db.engine import Database
-from smartmem.db.leases import OUTBOX, Leases
-from smartmem.db.tables import outbox_messages
+from smartmem.db.leases import JOBS, OUTBOX, Leases
+from smartmem.db.tables import UtcDateTime, memory_jobs, outbox_messages
 from smartmem.errors import StaleLease, StoreUnavailable
 from smartmem.outbox.events import Event, EventRegistry
 from smartmem.outbox.relay import Relay
-from smartmem.settings import OutboxSettings
+from smartmem.settings import JobSettings, OutboxSettings
+from tests.contract.test_leases import put as put_jobs
 from tests.contract.test_relay import Book, Happened, effects, happened, put, relay
 from tests.support.crash import CrashRunner
 from tests.support.pipeline import START, clock_of, put_events, rows, statuses
@@ -166,4 +168,40 @@ def test_an_event_that_kills_its_relay_ends_dead(any_url: str, crash_runner: Cra
     assert [row.status for row in seen] == ["consumed"] * 5 + ["dead"] + ["consumed"] * 2
     assert (seen[POISON].retry_count, "may have crashed" in seen[POISON].last_error) == (3, True)
     assert ends == [9, 9, 9, 9, 0, 0]  # one that was not counted, then as many as it may have
+    db.close()
+
+
+def widths(db: Database, table: Table) -> list[int]:
+    """How many bytes each row has in columns whose width may change, as InnoDB keeps them."""
+    times = {column.name for column in table.columns if isinstance(column.type, UtcDateTime) and not column.computed}
+    texts = {column.name for column in table.columns if isinstance(column.type, String)}
+    parts = [f"COALESCE(OCTET_LENGTH({name}),0)" for name in sorted(texts)]
+    parts += [f"IF({name} IS NULL,0,8)" for name in sorted(times)]
+    with db.read() as conn:
+        return [
+            int(one) for one in conn.execute(text(f"SELECT {'+'.join(parts)} FROM {table.name} ORDER BY id")).scalars()
+        ]
+
+
+@pytest.mark.mariadb
+def test_no_row_grows_while_it_is_worked(mariadb_url: str) -> None:
+    """InnoDB writes most of a page anew for a row that has: hot.place."""
+    worker = "worker@" + "h" * 24 + ":4194304:123abc"
+    db = Database.open(mariadb_url)
+    db.migrate()
+    one = proven(db, Book())
+    one.worker_id = worker
+    put(db, happened("a", 1))
+    waiting = widths(db, outbox_messages)
+    assert one.run_once().consumed == 1
+    assert widths(db, outbox_messages)[1] <= waiting[1]
+    put_jobs(db, 1)
+    lives = [widths(db, memory_jobs)]
+    leases = Leases(db, JOBS, JobSettings())
+    claim = leases.claim(1, worker)
+    lives.append(widths(db, memory_jobs))
+    with db.begin() as conn:
+        leases.finish(conn, claim.token, [claim.rows[0].id], {"outcome": "facts"})
+    lives.append(widths(db, memory_jobs))
+    assert lives == sorted(lives, reverse=True)
     db.close()
