@@ -29,6 +29,9 @@ from smartmem.types import Role
 TALKS = 100  # conversations of one look-up: SQLite refuses an expression of more than 1,000 terms
 TITLE_CHARS = 60
 
+# PostgreSQL locks no rows of an outer join's far side, and wants to be told so.
+_LOCKS = {"sqlite": "", "postgresql": " FOR UPDATE OF c"}
+
 
 class ForeignConversation(BadRecord):
     """A message names a conversation that belongs to another user."""
@@ -36,11 +39,13 @@ class ForeignConversation(BadRecord):
 
 @dataclass(slots=True)
 class _Conversation:
-    """A locked conversation; `last_at` is the latest of the messages now added."""
+    """A locked conversation. `silent`: its user has switched memory off; `last_at`: the latest of the messages now
+    added, as a stamp."""
 
     user_id: int
     count: int
-    last_at: dt.datetime | None = None
+    silent: bool
+    last_at: str = ""
 
 
 def append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | BadRecord]:
@@ -59,7 +64,6 @@ def append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | Ba
         return [outcome for outcome in outcomes if outcome is not None]
     talks = _locked_conversations(conn, db, now, [message for _, message in checked])
     known = _known_messages(conn, [message for _, message in checked])
-    silent = _users_without_memory(conn, {message.user_id for _, message in checked})
     rows: list[tuple[Any, ...]] = []
     made: list[tuple[int, str, int, ExtractRequested | None]] = []
     for place, message in checked:
@@ -80,7 +84,7 @@ def append(conn: Connection, wanted: Sequence[NewMessage]) -> list[Appended | Ba
             rows.append(_row(id_, trace_id, message, talk))
             if message.client_message_id is not None:
                 known[name] = (id_, talk.count)
-            asks = message.role == Role.USER and message.user_id not in silent and message.content.strip()
+            asks = message.role == Role.USER and not talk.silent and message.content.strip()
             made.append((place, id_, talk.count, _question(id_, trace_id, message) if asks else None))
     if rows:
         written_at = stamp(now)
@@ -125,14 +129,20 @@ def _locked_conversations(
 
 
 def _lock(conn: Connection, db: Database, ids: Sequence[str]) -> dict[str, _Conversation]:
-    # In the order of their ids, so that two bulk imports cannot wait for each other in a circle.
+    # In the order of their ids, so that two bulk imports cannot wait for each other in a circle. The settings by a
+    # join: as a subquery (`SELECT …, (SELECT …) … FOR UPDATE`) they ended MariaDB 10.11.19 with a segmentation fault
+    # once while eight connections ran it, and a statement of their own is one round trip of six.
     found = fetch(
         conn,
-        f"SELECT id,user_id,message_count FROM {conversations.name}"  # noqa: S608
-        f" WHERE id IN ({marks(conn, ids)}) ORDER BY id{' FOR UPDATE' if db.skips_locked else ''}",
+        f"SELECT c.id,c.user_id,c.message_count,s.user_id AS silent FROM {conversations.name} c"  # noqa: S608
+        f" LEFT JOIN {memory_user_settings.name} s ON s.user_id=c.user_id AND NOT s.memory_enabled"
+        f" WHERE c.id IN ({marks(conn, ids)}) ORDER BY c.id{_LOCKS.get(db.dialect, ' FOR UPDATE')}",
         ids,
     )
-    return {row.id: _Conversation(user_id=row.user_id, count=row.message_count) for row in found}
+    return {
+        row.id: _Conversation(user_id=row.user_id, count=row.message_count, silent=row.silent is not None)
+        for row in found
+    }
 
 
 def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tuple[str, str | None], tuple[str, int]]:
@@ -161,18 +171,6 @@ def _known_messages(conn: Connection, wanted: Sequence[NewMessage]) -> dict[tupl
     return found
 
 
-def _users_without_memory(conn: Connection, users: set[int]) -> set[int]:
-    # A statement of its own. As a subquery of the one that locks (`SELECT …, (SELECT …) … FOR UPDATE`) it saves a round
-    # trip, but MariaDB 10.11.19 ended with a segmentation fault once while eight connections ran it.
-    rows = fetch(
-        conn,
-        f"SELECT user_id FROM {memory_user_settings.name}"  # noqa: S608
-        f" WHERE user_id IN ({marks(conn, users)}) AND NOT memory_enabled",
-        list(users),
-    )
-    return {row.user_id for row in rows}
-
-
 _COLUMNS = (
     "id",
     "conversation_id",
@@ -189,8 +187,9 @@ _COLUMNS = (
 
 
 def _row(id_: str, trace_id: str, message: NewMessage, talk: _Conversation) -> tuple[Any, ...]:
+    occurred_at = stamp(message.occurred_at)
     talk.count += 1
-    talk.last_at = message.occurred_at if talk.last_at is None else max(talk.last_at, message.occurred_at)
+    talk.last_at = max(talk.last_at, occurred_at)
     return (
         id_,
         message.conversation_id,
@@ -199,7 +198,7 @@ def _row(id_: str, trace_id: str, message: NewMessage, talk: _Conversation) -> t
         str(message.role),
         message.speaker,
         message.content,
-        stamp(message.occurred_at),
+        occurred_at,
         message.client_message_id,
         message.run_id,
         trace_id,
@@ -228,7 +227,7 @@ def _write_counters(conn: Connection, now: str, talks: dict[str, _Conversation])
         conversations,
         {"user_id": 0, "title": "", "created_at": now, "updated_at": now},  # the row exists: only updated_at is used
         ("id", "message_count", "last_message_at"),
-        [(id_, talk.count, stamp(talk.last_at)) for id_, talk in talks.items() if talk.last_at is not None],
+        [(id_, talk.count, talk.last_at) for id_, talk in talks.items() if talk.last_at],
         conflict=_counted(conn.dialect.name),
     )
 

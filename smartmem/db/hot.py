@@ -36,12 +36,12 @@ class Raw(str):
 
 def stamp(moment: dt.datetime) -> str:
     """A time as `UtcDateTime` stores it, in the form that every database reads."""
-    return as_utc(moment).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return as_utc(moment).isoformat(" ", "microseconds")[:STAMP_CHARS]  # without its "+00:00"
 
 
 def moment(value: str | dt.datetime) -> dt.datetime:
     """A time as a driver gives it back (SQLite: text), aware."""
-    return (dt.datetime.fromisoformat(value) if isinstance(value, str) else value).replace(tzinfo=UTC)
+    return dt.datetime.fromisoformat(f"{value}+00:00") if isinstance(value, str) else value.replace(tzinfo=UTC)
 
 
 def bound(value: Any) -> Any:
