@@ -25,6 +25,7 @@ from smartmem.db.tables import PLACE_CHARS
 _PLAIN = re.compile(r"[\w .:+-]*", re.ASCII)  # nothing that any driver or database could read as more than text
 STAMP_CHARS = len("2026-01-31 09:00:00.000000")
 PLAIN_CHARS = 80  # longer text is never plain, and not worth the look
+_BOUND = "%s"  # a parameter, as MySQL's drivers write it
 MAX_BYTES = 2_000_000  # of one statement; MySQL's and MariaDB's max_allowed_packet is 16 MB by default
 
 
@@ -147,12 +148,14 @@ def insert_rows(
         return
     head = f"INSERT INTO {table.name} ({','.join([*given, *constants])}) VALUES "  # noqa: S608 - names of our tables
     shared = "".join("," + _literal(value) for value in constants.values())
+    written = [_in_text(values) for values in given.values()]
+    to_bind = [place for place, column in enumerate(written) if _BOUND in column]
     texts: list[str] = []
     bindings: list[Any] = []
     size = 0
-    for row in zip(*given.values(), strict=True):
-        binds: list[Any] = []
-        text = "(" + ",".join([_in_text(value, binds) for value in row]) + shared + ")"
+    for row, row_texts in zip(zip(*given.values(), strict=True), zip(*written, strict=True), strict=True):
+        binds = [row[place] for place in to_bind if row_texts[place] is _BOUND]
+        text = "(" + ",".join(row_texts) + shared + ")"
         # A character has at most four bytes, and an escaped one is two characters.
         length = len(text) + sum([8 * len(value) if isinstance(value, str) else 32 for value in binds])
         if texts and size + length > MAX_BYTES:
@@ -196,21 +199,27 @@ def _is_fixed(value: Any) -> bool:
     return value is None or isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isalpha())
 
 
-def _in_text(value: Any, binds: list[Any]) -> str:
-    """A value as it stands in a statement: ids, numbers and plain words as they are, all else as a bound parameter.
+def _in_text(values: Sequence[Any]) -> list[str]:
+    """A column's values as they stand in a statement: ids, numbers and plain words as they are, all else to be bound.
 
     PyMySQL escapes each parameter in Python, which was a third of a batch's time; most values of a row have nothing to
-    escape.
+    escape. A column of one kind is looked at as a whole: a call for each value was a tenth of a batch's time.
     """
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return list(map(str, values))
+    if kinds == {str} and max(map(len, values)) <= PLAIN_CHARS and _PLAIN.fullmatch("".join(values)):
+        return [f"'{value}'" for value in values]
+    return [_value_in_text(value) for value in values]
+
+
+def _value_in_text(value: Any) -> str:
     if value is None:
         return "NULL"
     kind = type(value)
     if kind is int:
         return str(value)
-    if kind is str and len(value) <= PLAIN_CHARS and _PLAIN.fullmatch(value):
-        return f"'{value}'"
-    binds.append(value)
-    return "%s"
+    return f"'{value}'" if kind is str and len(value) <= PLAIN_CHARS and _PLAIN.fullmatch(value) else _BOUND
 
 
 def place(conn: Connection, mark: str = "") -> str | None:
