@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from smartmem.cli.cards import card, write_card
 from smartmem.cli.common import print_table, say
 from smartmem.errors import needs
 
@@ -47,14 +46,14 @@ def train(
 
     blocks = read_lists(files)
     count = sum(len(block) for block in blocks)
-    card = _card(files, count) | {"penalties": training.PENALTIES, "iterations": training.ITERATIONS}
+    told = card(files, count) | {"penalties": training.PENALTIES, "iterations": training.ITERATIONS}
     if folds:
         with tempfile.TemporaryDirectory() as folder:
             report = cross_validate(blocks, Path(folder), folds)
-        card["cross_validated"] = {"folds": folds, **_shown(f"{folds} folds over {count} messages", report)}
+        told["cross_validated"] = {"folds": folds, **_shown(f"{folds} folds over {count} messages", report)}
     known = training.prepared(one for block in track(blocks, "read") for one in block)
     written = training.train(known, into)
-    _write_card(into / "card.json", card)
+    write_card(into / "card.json", told)
     names = ", ".join(path.name for path in written)
     say(f"wrote {names} and card.json; use them with --extractor 'tagger models={into}'")
 
@@ -83,6 +82,7 @@ def tune(
     from smartmem.evaluation.datasets.labelled import labelled_gold, read_lists
     from smartmem.evaluation.memory_quality import evaluate_extraction
     from smartmem.memory.extract import create_extractor, training, tuning
+    from smartmem.rag.recipes import learn
 
     with needs("eval"):
         import scipy  # noqa: F401 - for the figures at the end: said before half an hour of tuning, not after it
@@ -96,21 +96,10 @@ def tune(
         made = create_extractor({"name": "encoder", "adapter": str(into), "models": folder})
         report = evaluate_extraction(made, labelled_gold(kept), min_confidence=0.5)
     count = sum(len(block) for block in kept)
-    card = _card(files, len(messages)) | {"epochs": epochs, "rank": tuning.RANK, "rate": tuning.RATE}
-    card["held_out"] = {"messages": count, **_shown(f"{count} messages that it has not read", report)}
-    _write_card(into.with_suffix(".json"), card)
+    told = card(files, len(messages)) | {"epochs": epochs, "rank": learn.RANK, "rate": learn.RATE}
+    told["held_out"] = {"messages": count, **_shown(f"{count} messages that it has not read", report)}
+    write_card(into.with_suffix(".json"), told)
     say(f"wrote {into} and its card; use it with --extractor 'encoder adapter={into}'")
-
-
-def _card(files: list[Path], messages: int) -> dict[str, object]:
-    return {
-        "messages": messages,
-        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-    }
-
-
-def _write_card(file: Path, card: dict[str, object]) -> None:
-    file.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _shown(title: str, report: ExtractionReport) -> dict[str, object]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 from smartmem.errors import ConfigError
@@ -15,6 +15,8 @@ from smartmem.memory.extract.labelled import Labelled
 from smartmem.memory.extract.training import prepared, train
 from smartmem.memory.facts import Message
 from smartmem.progress import track
+
+T = TypeVar("T")
 
 
 class _ByFold:
@@ -37,7 +39,7 @@ def cross_validate(
     """
     if folds < 2 or folds > len(blocks):
         raise ConfigError(f"{folds} folds of {len(blocks)} blocks of messages; take 2 to {len(blocks)}")
-    shares = _shares(blocks, folds)
+    shares = _shares([block[0].text for block in blocks], folds)
     known = [prepared(block) for block in track(blocks, "read")]
     taggers: list[Extracts] = []
     for fold in track(range(folds), "train"):
@@ -55,18 +57,26 @@ def cross_validate(
 def held_out(
     blocks: Sequence[Sequence[Labelled]], parts: int = 10
 ) -> tuple[list[Sequence[Labelled]], list[Sequence[Labelled]]]:
-    """The blocks to learn from and one part of so many to be measured on. Raises `ConfigError` for too few blocks."""
+    """The blocks of messages to learn from and one part of so many to be measured on, as `one_in` parts them."""
+    return one_in(blocks, lambda block: block[0].text, parts)
+
+
+def one_in(blocks: Sequence[T], words: Callable[[T], str], parts: int = 10) -> tuple[list[T], list[T]]:
+    """What to learn from and one part of so many to be measured on, by a hash of each block's `words`.
+
+    Raises `ConfigError` for too few blocks.
+    """
     if len(blocks) < parts:
         raise ConfigError(f"{len(blocks)} blocks of messages are too few to keep a share of 1 in {parts} back")
-    shares = _shares(blocks, parts)
+    shares = _shares([words(block) for block in blocks], parts)
     taught = [block for block, share in zip(blocks, shares, strict=True) if share]
     return taught, [block for block, share in zip(blocks, shares, strict=True) if not share]
 
 
-def _shares(blocks: Sequence[Sequence[Labelled]], count: int) -> list[int]:
+def _shares(words: Sequence[str], count: int) -> list[int]:
     """The number of the share, below `count`, that each block is dealt to: in the order of a hash of what it says."""
-    order = sorted(range(len(blocks)), key=lambda i: (crc32(blocks[i][0].text.encode()), i))
-    shares = [0] * len(blocks)
+    order = sorted(range(len(words)), key=lambda i: (crc32(words[i].encode()), i))
+    shares = [0] * len(words)
     for rank, place in enumerate(order):
         shares[place] = rank % count
     return shares
