@@ -47,6 +47,8 @@ _NAMES_OF_MEMORY = regex.compile(
     r"|忘掉?|忘了|忘记|删掉?|删除|去掉|取消|不用|提醒|记录|备忘|那条|这条|那件事|这件事|事情?|不再|不|别|了|吧|我|的|关于|记"
 )
 
+_ENDS = ".,;:!?。，；：！？、"
+
 # Who asks to forget something means one of the memories; who says that something is over may mean nothing kept.
 ASKED, MEANT = 2.5, 1.5
 
@@ -69,6 +71,8 @@ class RulesComparator:
         if relatedness == 0.0:
             return Comparison(relation=Relation.UNRELATED, score=0.0)
         new, old = for_patterns(fact.content), for_patterns(row["content"])
+        if _is_clause_of(new, old):
+            return Comparison(relation=Relation.DUPLICATE, score=relatedness, reason=f"{why}; its very words")
         against = _conflict(new, old, fact)
         if against:
             return Comparison(relation=Relation.CONFLICT, score=relatedness, reason=f"{why}; {against}")
@@ -132,6 +136,12 @@ class RulesComparator:
         if row["memory_type"] == MemoryType.TODO_HINT and _REMINDER.search(for_patterns(said)):
             score = min(0.94, score + 0.25)
         return Comparison(relation=Relation.RETRACTION, score=min(0.94, score), reason=f"takes back {_some(common)}")
+
+
+def _is_clause_of(new: str, old: str) -> bool:
+    """Whether these very words are a clause of the memory, or several."""
+    before, said, after = old.partition(new.strip(_ENDS + " "))
+    return bool(said) and before.rstrip()[-1:] in _ENDS and after.lstrip()[:1] in _ENDS
 
 
 def _conflict(new: str, old: str, fact: Fact) -> str | None:

@@ -38,6 +38,8 @@ PAIRS = [
     ("constraint", "我对花生过敏。", "我花生过敏，一点都不能碰。", "duplicate"),
     ("constraint", "I'm allergic to peanuts.", "I'm allergic to penicillin.", "unrelated"),
     ("preference", "I love jazz.", "I can't stand jazz.", "conflict"),
+    ("preference", "我喝茶只喝普洱，不喝绿茶，绿茶伤胃。", "我喝茶只喝普洱，不喝绿茶。", "duplicate"),
+    ("preference", "I don't like coffee, it keeps me up.", "I like coffee.", "conflict"),
     ("preference", "我不吃香菜。", "我现在爱吃香菜了。", "conflict"),
     ("preference", "I like green tea.", "I like long walks.", "unrelated"),
     ("preference", "我喜欢喝咖啡。", "我喜欢爬山。", "unrelated"),
