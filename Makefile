@@ -16,7 +16,7 @@ NBVAL = $(BIN)/python -m pytest -p no:cacheprovider --nbval-current-env --nbval-
 # No model and no clock in their outputs: every figure has to come out as committed.
 STRICT := notebooks/02_chunkers.ipynb notebooks/07_report.ipynb
 
-.PHONY: help demo test check lint unit notebooks rerun docs coverage lock tagger encoder lab bench clean
+.PHONY: help demo test check lint unit notebooks rerun docs coverage lock tagger encoder comparator lab bench clean
 
 help:  ## list the targets
 > @grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -90,6 +90,10 @@ tagger: $(VENV)/.all  ## train the package's tagger on data/labelled anew, after
 encoder: $(VENV)/.all  ## tune the package's encoder on data/labelled anew; some half an hour
 > $(BIN)/smartmem models get multilingual-e5-small
 > $(BIN)/smartmem tagger tune data/labelled/*.txt --into smartmem/memory/extract/taggers/encoder.safetensors
+
+comparator: $(VENV)/.all  ## tune the package's comparator on data/changes anew; some twenty minutes
+> $(BIN)/smartmem models get multilingual-e5-small
+> $(BIN)/smartmem comparator tune data/changes/*.txt --into smartmem/memory/tuned/comparator.safetensors
 
 lab: $(VENV)/.all  ## open the notebooks in JupyterLab
 > @$(BIN)/smartmem models get bge-small-en colbert-small-en reranker-en multilingual-e5-small

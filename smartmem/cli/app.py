@@ -10,6 +10,7 @@ import typer
 
 from smartmem import __version__
 from smartmem.cli import (
+    comparator,
     components,
     control,
     data,
@@ -49,6 +50,7 @@ app.add_typer(letters.outbox, name="outbox")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(data.app, name="data")
 app.add_typer(tagger.app, name="tagger")
+app.add_typer(comparator.app, name="comparator")
 app.add_typer(components.models, name="models")
 app.add_typer(components.rag, name="rag")
 app.add_typer(web.app, name="web")

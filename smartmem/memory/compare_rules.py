@@ -157,6 +157,11 @@ def _conflict(new: str, old: str, fact: Fact) -> str | None:
     return None
 
 
+def same_whatever(fact: Fact, row: Mapping[str, Any]) -> bool:
+    """Whether both stand in a slot in which all that is said is about one thing: an allergy, a birthday, a name."""
+    return fact.slot is not None and fact.slot == row["slot"] and _family(fact.slot) in _SAME_WHATEVER
+
+
 def _some(words: set[str] | frozenset[str]) -> str:
     return ", ".join(sorted(words)[:3])
 

@@ -64,6 +64,10 @@ class Encoder:
         """The same for many, in their order."""
         return self._map(self._counted(self._tokenizer.encode_batch(list(texts))))
 
+    def hidden_pairs(self, text: str, others: Sequence[str]) -> Iterator[Vectors]:
+        """The states of `text` with each of `others` behind it: (tokens, dim) each, in their order."""
+        return self._map(self._counted(self._tokenizer.encode_batch([(text, other) for other in others])))
+
     def pair_scores(self, query: str, texts: Sequence[str]) -> Generator[float]:
         """A cross-encoder's logit for each (query, text), in their order, as they become ready.
 

@@ -13,9 +13,9 @@ BENCHMARKS = Path(os.environ.get("SMARTMEM_BENCHMARKS", ROOT.parent / "shared" /
 LOCOMO = BENCHMARKS / "locomo" / "locomo10.json"
 
 
-def list_hashes() -> dict[str, str]:
-    """SHA-256 of each labelled list, by its name, as the cards of what was trained on them have it."""
-    lists = (ROOT / "data" / "labelled").glob("*.txt")
+def list_hashes(folder: str = "labelled") -> dict[str, str]:
+    """SHA-256 of each list below data/, by its name, as the cards of what was trained on them have it."""
+    lists = (ROOT / "data" / folder).glob("*.txt")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in lists}
 
 

@@ -31,7 +31,8 @@ def test_help_has_an_example(path: str, command: object) -> None:
         assert option.help, f"{path} {option.name}: no help"
 
 
-ELSEWHERE = ("models", "data", "rag", "eval", "tagger", "web")  # rooms whose commands work on files, models or the web
+# Rooms whose commands work on files, models or the web.
+ELSEWHERE = ("models", "data", "rag", "eval", "tagger", "comparator", "web")
 
 
 @pytest.mark.parametrize("path", [p for p, _ in commands() if p.split()[0] not in ELSEWHERE])
