@@ -29,6 +29,8 @@ OUTSIDE = {
             "LICENSE",
             "data/tiny/README.md",
             "data/labelled/README.md",
+            "data/changes/README.md",
+            "tests/heldout/README.md",
             "eval/reports/example/report.md",
         )
     },

@@ -99,7 +99,7 @@ def test_the_committed_baseline_of_the_tiny_suite_holds(tmp_path: Path) -> None:
 
     baseline = load_baseline(ROOT / "eval" / "baselines" / "tiny.json")
     suite = load_suite(ROOT / "eval" / "suites" / "tiny.toml", cache=str(tmp_path), latency_queries=0)
-    found = gate(run_suite(suite), baseline)
+    found = gate(run_suite(suite), baseline, load_margins(ROOT / "eval" / "gates.toml"))
     assert {row.arm for row in found.rows} == {arm.name for arm in suite.arms}
     assert {row.state for row in found.rows} <= {"held", "improved"}, str(found)
 

