@@ -8,7 +8,6 @@ P(relation | both) ~ P(relation | encoder) · P(what the rules say | relation).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smartmem.errors import ModelError
 from smartmem.memory.compare import Comparison, Relation, comparator
 from smartmem.memory.compare_rules import RulesComparator, same_whatever
 from smartmem.memory.facts import Fact
 from smartmem.memory.polarity import values
-from smartmem.rag.models import adapted
-from smartmem.rag.onnx import Encoder
-from smartmem.rag.recipes.adapter import ADAPTER, HEAD
-from smartmem.rag.tensors import read_tensors
+from smartmem.rag.head import head
 
 PACKAGED = Path(str(resources.files("smartmem.memory"))) / "tuned" / "comparator.safetensors"
-BASE = "multilingual-e5-small"
 RELATIONS = tuple(Relation)
 _PIECES = 256
 # P(what the rules say | relation), rows and columns in the order of RELATIONS: counted over the histories that the
@@ -51,30 +45,30 @@ class EncoderComparator:
     def __init__(self, adapter: str | None = None) -> None:
         self._rules = RulesComparator()
         file = Path(adapter).expanduser() if adapter else PACKAGED
-        self._encoder, self._head, self._bias = _model(file)
+        self._head = head(file, labels=len(RELATIONS), what="relations", max_length=_PIECES)
 
     def compare(self, fact: Fact, candidates: Sequence[Mapping[str, Any]]) -> Sequence[Comparison | Exception]:
         if not candidates:
             return []
         by_rules = self._rules.compare(fact, candidates)
-        read = self._encoder.hidden_pairs(fact.content, [row["content"] for row in candidates])
+        read = self._head.encoder.hidden_pairs(fact.content, [row["content"] for row in candidates])
         triples = zip(candidates, read, by_rules, strict=True)
-        return [self._verdict(fact, row, states[0], said) for row, states, said in triples]
+        return [_verdict(fact, row, self._head.probabilities(states[:1])[0], said) for row, states, said in triples]
 
-    def _verdict(
-        self, fact: Fact, row: Mapping[str, Any], state: NDArray[np.float32], said: Comparison | Exception
-    ) -> Comparison | Exception:
-        if isinstance(said, Exception):
-            return said
-        logits = self._head @ state + self._bias
-        alone = np.exp(logits - logits.max())
-        both = alone * _RULES_SAY[:, RELATIONS.index(said.relation)]
-        likely = _possible(fact, row, both / both.sum())
-        relation = max(likely, key=lambda one: likely[one])
-        reason = f"the encoder {alone.max() / alone.sum():.2f} sure of {RELATIONS[int(logits.argmax())]}"
-        if said.reason:
-            reason += f"; rules: {said.relation}, {said.reason}"
-        return Comparison(relation=relation, score=float(likely[relation]), reason=reason)
+
+def _verdict(
+    fact: Fact, row: Mapping[str, Any], alone: NDArray[np.float32], said: Comparison | Exception
+) -> Comparison | Exception:
+    """`alone`: what the encoder by itself gives each relation."""
+    if isinstance(said, Exception):
+        return said
+    both = alone * _RULES_SAY[:, RELATIONS.index(said.relation)]
+    likely = _possible(fact, row, both / both.sum())
+    relation = max(likely, key=lambda one: likely[one])
+    reason = f"the encoder {alone.max():.2f} sure of {RELATIONS[int(alone.argmax())]}"
+    if said.reason:
+        reason += f"; rules: {said.relation}, {said.reason}"
+    return Comparison(relation=relation, score=likely[relation], reason=reason)
 
 
 def _possible(fact: Fact, row: Mapping[str, Any], p: NDArray[np.floating[Any]]) -> dict[Relation, float]:
@@ -90,13 +84,3 @@ def _possible(fact: Fact, row: Mapping[str, Any], p: NDArray[np.floating[Any]]) 
         if old and new - old:
             likely[Relation.UPDATE] += likely.pop(Relation.DUPLICATE)
     return likely if same_whatever(fact, row) else {Relation.UNRELATED: alone, **likely}
-
-
-@lru_cache(maxsize=2)
-def _model(file: Path) -> tuple[Encoder, NDArray[np.float32], NDArray[np.float32]]:
-    files = adapted(BASE, file)
-    tensors = read_tensors(files.path(ADAPTER))
-    head, bias = (np.asarray(tensors[f"{HEAD}.{part}"], dtype=np.float32) for part in ("weight", "bias"))
-    if head.shape[0] != len(RELATIONS):
-        raise ModelError(f"{file}: it knows {head.shape[0]} relations, expected {len(RELATIONS)}; tune it anew")
-    return Encoder(files, max_length=_PIECES), head, bias

@@ -9,14 +9,14 @@ from typing import Any
 
 from smartmem.errors import BadRecord
 from smartmem.memory.compare import Relation
-from smartmem.memory.compare_encoder import BASE, RELATIONS
+from smartmem.memory.compare_encoder import RELATIONS
 from smartmem.memory.histories import History
 from smartmem.memory.similarity import similarity
-from smartmem.rag.recipes.learn import NOT_ASKED, Read, learn
+from smartmem.rag.head import BASE
+from smartmem.rag.recipes.learn import NO_MARKS, NOT_ASKED, Read, learn
 
 EPOCHS = 4
 _ALIKE, _ANY = 1, 1  # memories that a statement leaves alone and is shown beside it, each time: the likest, and any
-_MARKS = str.maketrans(dict.fromkeys(".,!?;。，！？；", " "))
 
 Pair = tuple[str, str, Relation]  # new, old, what new does to old
 
@@ -60,5 +60,5 @@ def _roughened(text: str, draw: random.Random) -> str:
     if chance < 0.2:
         text = text.lower()
     if 0.1 < chance < 0.3:
-        text = text.translate(_MARKS)
+        text = text.translate(NO_MARKS)
     return text + "." if chance > 0.85 else text

@@ -22,7 +22,7 @@ import regex
 from smartmem.clock import parse_time
 from smartmem.errors import BadRecord
 from smartmem.memory.compare import Relation
-from smartmem.memory.extract.labelled import CODES, RETRACTION
+from smartmem.memory.extract.labelled import CODES, RETRACTION, lines_of
 from smartmem.memory.extract.slots import slot_of
 from smartmem.memory.facts import Candidate, Fact
 from smartmem.memory.normalise import normalise_facts
@@ -80,12 +80,8 @@ class History:
 
 def read_histories(path: Path) -> Iterator[History]:
     """The histories of a file. Raises `BadRecord` with file and line for what is none of it."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRecord(f"{path}: cannot be read: {error}; give a UTF-8 text file of labelled histories") from None
     block: list[tuple[int, str]] = []
-    for number, line in enumerate([*lines, ""], 1):
+    for number, line in enumerate([*lines_of(path, "labelled histories"), ""], 1):
         if line.strip():
             block.append((number, line.strip()))
         elif block:

@@ -114,10 +114,8 @@ def extract_key(user_id: int, conversation_id: str, source_message_id: str | Non
     Message ids grow with time, and keys that begin with them go to one end of their index: a digest alone made a batch
     of jobs write a page of it for each job.
     """
-    if source_message_id:
-        digest = sha256("\n".join((str(user_id), conversation_id, source_message_id)))
-        return f"extract:{source_message_id}:{digest[:32]}"
-    return f"extract:{sha256(chr(10).join((str(user_id), conversation_id, sha256(text))))}"
+    digest = sha256("\n".join((str(user_id), conversation_id, source_message_id or sha256(text))))
+    return f"extract:{source_message_id}:{digest[:32]}" if source_message_id else f"extract:{digest}"
 
 
 class Event(NamedTuple):

@@ -73,7 +73,7 @@ class Encoder:
 
         Closing the generator cancels what was not begun.
         """
-        results = self._map(self._counted(self._tokenizer.encode_batch([(query, text) for text in texts])))
+        results = self.hidden_pairs(query, texts)
         try:
             for logits in results:
                 yield float(logits[0])

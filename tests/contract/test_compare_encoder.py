@@ -12,9 +12,10 @@ import pytest
 from smartmem.errors import ConfigError, MissingModel, ModelError
 from smartmem.evaluation.memory_quality import row_of
 from smartmem.memory.comparators import Comparison, Relation, create_comparator
-from smartmem.memory.compare_encoder import BASE, PACKAGED
+from smartmem.memory.compare_encoder import PACKAGED
 from smartmem.memory.extract.tagger import PACKAGED as TAGGERS
 from smartmem.memory.histories import Kept, Statement
+from smartmem.rag.head import BASE
 from smartmem.rag.models import fetch
 from tests.support.data import list_hashes
 

@@ -12,9 +12,10 @@ import pytest
 
 from smartmem.errors import ConfigError, MissingModel
 from smartmem.memory.extract import Extraction, create_extractor
-from smartmem.memory.extract.encoder import BASE, TAGS, WINDOW, likeliest
+from smartmem.memory.extract.encoder import TAGS, WINDOW, likeliest
 from smartmem.memory.extract.tagger import PACKAGED
 from smartmem.memory.facts import Message
+from smartmem.rag.head import BASE
 from smartmem.rag.models import fetch
 from tests.support.data import list_hashes
 

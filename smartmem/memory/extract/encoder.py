@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smartmem.errors import ModelError
 from smartmem.memory.extract import features
 from smartmem.memory.extract.base import Extraction, extractor
 from smartmem.memory.extract.labelled import CODES
@@ -24,12 +22,8 @@ from smartmem.memory.extract.segment import mask
 from smartmem.memory.extract.spans import Span, check_probability, facts_by, stretches
 from smartmem.memory.extract.tagger import PACKAGED, check_models, field_for
 from smartmem.memory.facts import Candidate, Message
-from smartmem.rag.models import adapted
-from smartmem.rag.onnx import Encoder
-from smartmem.rag.recipes.adapter import ADAPTER, HEAD
-from smartmem.rag.tensors import read_tensors
+from smartmem.rag.head import Head, head
 
-BASE = "multilingual-e5-small"
 TAGS = (features.OUTSIDE, *(f"{place}-{code}" for code in CODES for place in "BI"))
 WINDOW = 400  # characters read at once, as long as what it was tuned on
 _PIECES = 512
@@ -57,7 +51,7 @@ class EncoderExtractor:
     def __post_init__(self) -> None:
         check_probability("encoder", self.min_probability)
         check_models("encoder", self.models)
-        _model(self._file)  # what is missing or broken shows here, not at the first message
+        self._head()  # what is missing or broken shows here, not at the first message
 
     @property
     def concurrency(self) -> int:
@@ -74,13 +68,16 @@ class EncoderExtractor:
             return Path(self.adapter).expanduser()
         return PACKAGED / "encoder.safetensors"
 
+    def _head(self) -> Head:
+        return head(self._file, labels=len(TAGS), what="tags", max_length=_PIECES)
+
     def _spans(self, text: str, known: Sequence[Candidate]) -> list[Span]:
         tokens, seen = features.read(text, known)
         if not tokens:
             return []
         places = [(token.start, token.end) for token in tokens]
         by_field = field_for(text, self.models).probabilities(seen, TAGS)
-        mixed = _WEIGHT * _by_encoder(text, places, _model(self._file), by_field) + (1 - _WEIGHT) * by_field
+        mixed = _WEIGHT * _by_encoder(text, places, self._head(), by_field) + (1 - _WEIGHT) * by_field
         return stretches(likeliest(mixed), places, (1 - mixed[:, 0]).tolist())
 
 
@@ -100,16 +97,10 @@ def likeliest(probabilities: Probabilities) -> list[str]:
     return [TAGS[i] for i in reversed(path)]
 
 
-class _Model(NamedTuple):
-    encoder: Encoder
-    weight: NDArray[np.float32]  # (tags, dim)
-    bias: NDArray[np.float32]
-
-
-def _by_encoder(text: str, places: Sequence[tuple[int, int]], model: _Model, otherwise: Probabilities) -> Probabilities:
+def _by_encoder(text: str, places: Sequence[tuple[int, int]], model: Head, otherwise: Probabilities) -> Probabilities:
     """The tag probabilities of words, each read off the first of its pieces; `otherwise` for what has none."""
     states, spots = model.encoder.aligned(mask(text))
-    by_piece = _softmax(states @ model.weight.T + model.bias)
+    by_piece = model.probabilities(states)
     first = np.full(len(text), -1)
     for i, (start, end) in reversed(list(enumerate(spots))):
         if text[start:end].strip():
@@ -124,19 +115,3 @@ def _by_encoder(text: str, places: Sequence[tuple[int, int]], model: _Model, oth
             made[row, _INSIDE] += made[row, _BEGIN]
             made[row, _BEGIN] = 0
     return made
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    made: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
-    return made
-
-
-@lru_cache(maxsize=2)
-def _model(file: Path) -> _Model:
-    files = adapted(BASE, file)
-    tensors = read_tensors(files.path(ADAPTER))
-    weight, bias = (np.asarray(tensors[f"{HEAD}.{part}"], dtype=np.float32) for part in ("weight", "bias"))
-    if weight.shape[0] != len(TAGS):
-        raise ModelError(f"{file}: it knows {weight.shape[0]} tags, expected {len(TAGS)}; tune it anew")
-    return _Model(Encoder(files, max_length=_PIECES), weight, bias)

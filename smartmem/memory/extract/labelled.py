@@ -53,13 +53,17 @@ class Labelled:
 
 def read_labelled(path: Path) -> Iterator[Labelled]:
     """The messages of a file. Raises `BadRecord` with file and line for a brace that is no label."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRecord(f"{path}: cannot be read: {error}; give a UTF-8 text file of labelled messages") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(path, "labelled messages"), 1):
         if line.strip():
             yield _parse(line.replace("\\n", "\n"), f"{path}:{number}")
+
+
+def lines_of(path: Path, what: str) -> list[str]:
+    """The lines of a file. Raises `BadRecord` for one that cannot be read, asking for a text file of `what`."""
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRecord(f"{path}: cannot be read: {error}; give a UTF-8 text file of {what}") from None
 
 
 def _parse(line: str, place: str) -> Labelled:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from smartmem.errors import BadRecord
-from smartmem.memory.extract.encoder import BASE, TAGS
+from smartmem.memory.extract.encoder import TAGS
 from smartmem.memory.extract.labelled import Label, Labelled
 from smartmem.memory.extract.segment import mask, sentences
 from smartmem.memory.extract.spans import marked
-from smartmem.rag.recipes.learn import Read, learn
+from smartmem.rag.head import BASE
+from smartmem.rag.recipes.learn import NO_MARKS, Read, learn
 from smartmem.text import language
 
 EPOCHS = 4  # chosen, as all in recipes/learn, on nine tenths of the lists, looking at the last tenth and the odd halves
-_MARKS = str.maketrans(dict.fromkeys(".,!?;。，！？；", " "))
 
 Spoken = tuple[str, tuple[Label, ...]]
 
@@ -68,7 +68,7 @@ def _roughened(one: Labelled, draw: random.Random) -> Spoken:
     if (chance < 0.12 or 0.22 <= chance < 0.3) and len(lower) == len(text):
         text = lower
     if 0.12 <= chance < 0.3:
-        text = text.translate(_MARKS)
+        text = text.translate(NO_MARKS)
     return text, one.labels
 
 

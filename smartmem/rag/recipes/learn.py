@@ -25,6 +25,9 @@ _BATCH = 1200  # pieces that are read together
 _SMOOTHING = 0.02
 _LONGEST = 256  # pieces of a text, or of two
 
+# What people in a hurry leave out.
+NO_MARKS = str.maketrans(dict.fromkeys(".,!?;。，！？；", " "))
+
 Read = tuple[list[int], list[int]]  # ids of pieces, labels by number
 # The tokenizer and what chance decides by → all texts of one round.
 Round = Callable[[Any, random.Random], Sequence[Read]]
