@@ -33,6 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests.support has the private server
 
+import statements
 from sqlalchemy import delete, insert, text
 from sqlalchemy.engine import Connection
 from uuid_utils import uuid7
@@ -315,6 +316,7 @@ def part_chain(db: Database, quick: bool, rounds: int) -> dict[str, float]:
             "1 a transaction": lambda: ours(db, single, 1),
             "the seed's way": lambda: seed(db, slow),
             "raw batched writes": lambda: raw(db, count),
+            "its statements alone": lambda: count / statements.alone(db, empty, lambda: ours(db, count, 100)),
         },
     )
 
@@ -346,12 +348,17 @@ def put(db: Database, count: int, batch: int) -> None:
 def part_jobs(db: Database, quick: bool, rounds: int) -> dict[str, float]:
     count = 6_000 if quick else 20_000
 
+    def drain() -> None:
+        worker = Worker(db, [Nothing()], JobSettings(batch=500))
+        worker.drain()
+        worker.close()
+
     def process() -> float:
         put(db, count, 1_000)
-        worker = Worker(db, [Nothing()], JobSettings(batch=500))
-        seconds = timed(worker.drain)
-        worker.close()
-        return count / seconds
+        return count / timed(drain)
+
+    def process_alone() -> float:
+        return count / statements.alone(db, empty, drain, before=lambda: put(db, count, 1_000))
 
     return interleaved(
         db,
@@ -359,6 +366,7 @@ def part_jobs(db: Database, quick: bool, rounds: int) -> dict[str, float]:
         {
             "enqueued, 100 a transaction": lambda: count / timed(lambda: put(db, count, 100)),
             "processed": process,
+            "processed, its statements alone": process_alone,
         },
     )
 
@@ -467,7 +475,21 @@ def part_append(db: Database, quick: bool, rounds: int) -> dict[str, float]:
 
         return 8 * count / timed(lambda: in_threads(call, 8))
 
-    figures = interleaved(db, rounds, {"1 caller": single, "bare two rows": bare, "8 callers": callers})
+    def alone(together: int) -> float:
+        """What one caller's, or eight callers' appends cost without their Python."""
+        wanted = messages(together * count)
+        parts = [wanted[start : start + together] for start in range(0, len(wanted), together)]
+
+        def work() -> None:
+            for part in parts:
+                history.append_messages(db, part)
+
+        exist = functools.partial(history.append_messages, db, messages(USERS))
+        return together * count / statements.alone(db, empty, work, before=exist)
+
+    arms = {"1 caller": single, "bare two rows": bare, "8 callers": callers}
+    arms |= {"1 caller, its statements alone": lambda: alone(1), "8 in one, their statements alone": lambda: alone(8)}
+    figures = interleaved(db, rounds, arms)
     figures["1 caller / bare"] = figures["1 caller"] / figures["bare two rows"]
     # Each caller waits for its commit, so where one commit follows the other (SQLite) 8 is the most there can be.
     figures["8 callers / bare"] = figures["8 callers"] / figures["bare two rows"]
