@@ -100,7 +100,7 @@ lab: $(VENV)/.all  ## open the notebooks in JupyterLab
 > $(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: $(VENV)/.all  ## the quick form of every benchmark; ratios against peers in the same run
-> for script in $(filter-out %_peers.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script --quick; done
+> for script in $(filter-out %_peers.py benchmarks/statements.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script --quick; done
 
 clean:  ## remove what the targets made here
 > rm -rf $(VENV) $(DEMO_OUT) site coverage-html build dist *.egg-info
