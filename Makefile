@@ -84,7 +84,7 @@ lock:  ## write constraints.txt anew from pyproject.toml; what need not change s
 >   sed 's/+cpu$$//' constraints.txt.new) > constraints.txt
 > @rm constraints.txt.new
 
-tagger: $(VENV)/.all  ## train the package's tagger on data/labelled anew, after cross-validation; some ten minutes
+tagger: $(VENV)/.all  ## train the package's tagger on data/labelled anew, after cross-validation; some twenty minutes
 > $(BIN)/smartmem tagger train data/labelled/*.txt --into smartmem/memory/extract/taggers
 
 encoder: $(VENV)/.all  ## tune the package's encoder on data/labelled anew; some half an hour

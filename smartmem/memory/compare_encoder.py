@@ -24,8 +24,9 @@ from smartmem.rag.head import head
 PACKAGED = Path(str(resources.files("smartmem.memory"))) / "tuned" / "comparator.safetensors"
 RELATIONS = tuple(Relation)
 _PIECES = 256
-# P(what the rules say | relation), rows and columns in the order of RELATIONS: counted over the histories that the
-# package's adapter was tuned on (tests/unit/test_histories.py counts again).
+# P(what the rules say | relation), rows and columns in the order of RELATIONS: counted over the histories of the home
+# and work files that the package's adapter was tuned on (tests/unit/test_histories.py counts again). The life files
+# were written against rules and encoder: counted with them the rules say less than they do in a chat (odd halves).
 _RULES_SAY = np.array(
     [
         [0.250, 0.139, 0.075, 0.003, 0.533],

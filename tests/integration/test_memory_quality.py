@@ -60,10 +60,10 @@ def gold_of(name: str, split: Split) -> Gold:
 
 # The tagger has seen none of the four halves; its option min_probability was chosen on the odd ones.
 TAGGER = {
-    ("tiny", "odd"): Floors(facts={"en": (0.89, 0.86), "zh": (0.92, 0.90)}, decisions=0, noise=0.03),
-    ("tiny", "even"): Floors(facts={"en": (0.71, 0.66), "zh": (0.82, 0.73)}, decisions=0, noise=0.065),
-    ("heldout", "odd"): Floors(facts={"en": (0.81, 0.58), "zh": (0.88, 0.81)}, decisions=0, noise=0.01),
-    ("heldout", "even"): Floors(facts={"en": (0.82, 0.69), "zh": (0.86, 0.74)}, decisions=0, noise=0.07),
+    ("tiny", "odd"): Floors(facts={"en": (0.80, 0.86), "zh": (0.87, 0.87)}, decisions=0, noise=0.055),
+    ("tiny", "even"): Floors(facts={"en": (0.72, 0.62), "zh": (0.87, 0.71)}, decisions=0, noise=0.04),
+    ("heldout", "odd"): Floors(facts={"en": (0.87, 0.55), "zh": (0.86, 0.81)}, decisions=0, noise=0.01),
+    ("heldout", "even"): Floors(facts={"en": (0.81, 0.66), "zh": (0.78, 0.73)}, decisions=0, noise=0.04),
 }
 
 
@@ -102,14 +102,19 @@ def test_the_tagger_finds_facts_and_little_else(of: tuple[str, Split]) -> None:
     assert report.noise <= TAGGER[of].noise
 
 
-def test_the_tagger_holds_on_messages_that_nothing_was_trained_on() -> None:
-    """.858 / .658 when it was measured first, rules .795 / .332 (docs/extraction.md)."""
+# What each gave when these messages were first read: .897 / .790 and .934 / .848 (docs/extraction.md).
+@pytest.mark.parametrize(
+    ("name", "precision", "recall", "noise"), [("tagger", 0.88, 0.77, 0.05), ("encoder", 0.91, 0.82, 0.04)]
+)
+def test_it_holds_on_messages_that_nothing_was_trained_on(
+    name: str, precision: float, recall: float, noise: float
+) -> None:
     blocks = read_lists(sorted((HELDOUT / "messages").glob("*.txt")))
-    report = evaluate_extraction(create_extractor("tagger"), labelled_gold(blocks), min_confidence=MIN_CONFIDENCE)
-    assert report.recall.count > 1200
-    assert report.precision.value >= 0.84
-    assert report.recall.value >= 0.64
-    assert report.noise <= 0.08
+    report = evaluate_extraction(create_extractor(name), labelled_gold(blocks), min_confidence=MIN_CONFIDENCE)
+    assert report.recall.count > 600
+    assert report.precision.value >= precision
+    assert report.recall.value >= recall
+    assert report.noise <= noise
 
 
 def test_decisions_are_right(half: tuple[Floors, Gold]) -> None:

@@ -27,7 +27,7 @@ from smartmem.rag.head import Head, head
 TAGS = (features.OUTSIDE, *(f"{place}-{code}" for code in CODES for place in "BI"))
 WINDOW = 400  # characters read at once, as long as what it was tuned on
 _PIECES = 512
-_WEIGHT = 0.6  # of the encoder's word against the field's, chosen on a tenth of the lists and on the odd halves
+_WEIGHT = 0.7  # of the encoder's word against the field's, chosen on the odd halves
 _BEGIN, _INSIDE = ([i for i, tag in enumerate(TAGS) if tag[0] == place] for place in "BI")
 # An inside tag goes on with what came before; a new stretch does not touch the one before it, if that is of its kind.
 _FOLLOWS = np.array([[0.0 if b == "O" or (a[1:] == b[1:]) is (b[0] == "I") else -np.inf for b in TAGS] for a in TAGS])
@@ -44,7 +44,7 @@ class EncoderExtractor:
     not met yet it builds a graph of both first, in some seconds."""
 
     max_facts: int = 3
-    min_probability: float = 0.65
+    min_probability: float = 0.75
     adapter: str | None = None
     models: str | None = None
 

@@ -28,6 +28,13 @@ from smartmem.types import MemoryType
 
 WINDOW = 2000  # characters read at once: a message of a megabyte must not be held as features
 _THAT = regex.compile(r"that (?!one|way|time|is|was)", regex.IGNORECASE)
+# Labelled lists begin with few greetings: behind one and a comma, a plain statement went unseen ("I have opened a tea
+# shop in Chengdu", in Chinese).
+_GREETING = regex.compile(
+    r"\s*(?:hi|hello|hey|good (?:morning|afternoon|evening)|你好|您好|嗨|哈喽|早安|早上好|下午好|晚上好|大家好)"
+    r"(?: there)?[呀啊]?[,，!！.。~～\s]+",
+    regex.IGNORECASE,
+)
 _COLON = regex.compile(r".*[:：]", regex.DOTALL)
 _LETTER = regex.compile(r"\p{L}")
 _CODE = {kind: code for code, kind in CODES.items()}
@@ -114,8 +121,10 @@ def _read(text: str, known: Sequence[Candidate], spans: Sequence[Span]) -> list[
 
 
 def _windows(text: str, window: int) -> Iterator[tuple[int, str]]:
-    """The text in pieces of whole sentences of at most `window` characters (a longer sentence is cut)."""
-    start = 0
+    """The text behind its greeting in pieces of whole sentences of at most `window` characters (a longer sentence is
+    cut)."""
+    greeting = _GREETING.match(text)
+    start = greeting.end() if greeting else 0
     while len(text) - start > window:
         ends = [part.end for part in sentences(mask(text[start : start + window]))[:-1]]
         length = ends[-1] if ends else window

@@ -42,7 +42,7 @@ class TaggerExtractor:
     own)."""
 
     max_facts: int = 3
-    min_probability: float = 0.65
+    min_probability: float = 0.8
     models: str | None = None
 
     def __post_init__(self) -> None:
