@@ -102,7 +102,7 @@ def test_the_tagger_finds_facts_and_little_else(of: tuple[str, Split]) -> None:
     assert report.noise <= TAGGER[of].noise
 
 
-# What each gave when these messages were first read: .897 / .790 and .934 / .848 (docs/extraction.md).
+# What each gave when it was trained: .897 / .790 and .934 / .848 (docs/extraction.md).
 @pytest.mark.parametrize(
     ("name", "precision", "recall", "noise"), [("tagger", 0.88, 0.77, 0.05), ("encoder", 0.91, 0.82, 0.04)]
 )

@@ -36,6 +36,7 @@ def extract(text: str, **options: object) -> Extraction:
         ("I'm allergic to peanuts, so what can I eat in Thailand?", "constraint", "I'm allergic to peanuts"),
         ("以后回答我都用中文。", "constraint", "以后回答我都用中文"),
         ("I can't stand olives.", "preference", "I can't stand olives"),
+        ("嗨，我在成都开了一家奶茶店。", "fact", "我在成都开了一家奶茶店"),
         ("i live in porto with my grandmother and what is the capital of peru", "fact", None),
     ],
 )

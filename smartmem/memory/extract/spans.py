@@ -32,7 +32,7 @@ _THAT = regex.compile(r"that (?!one|way|time|is|was)", regex.IGNORECASE)
 # shop in Chengdu", in Chinese).
 _GREETING = regex.compile(
     r"\s*(?:hi|hello|hey|good (?:morning|afternoon|evening)|你好|您好|嗨|哈喽|早安|早上好|下午好|晚上好|大家好)"
-    r"(?: there)?[呀啊]?[,，!！.。~～\s]+",
+    r"(?: there)?[呀啊]?(?:\s*[,，!！.。~～]+\s*|\s+(?=(?:i|im|i'm|my|we)\b))",
     regex.IGNORECASE,
 )
 _COLON = regex.compile(r".*[:：]", regex.DOTALL)
