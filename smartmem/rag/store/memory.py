@@ -58,14 +58,16 @@ class _Partition:
             scores = _product(matrix, vector)[selected]
         if not len(scores):
             return []
-        near: NDArray[np.intp] = np.arange(len(scores))
+        near: NDArray[np.intp]
         if k < len(scores):
             kth = np.partition(scores, len(scores) - k)[len(scores) - k]
             near = np.flatnonzero(scores >= kth - _ROUNDING)
+        else:
+            near = np.arange(len(scores))
         if selected is not None:
             near = selected[near]
-        exact = (matrix[near].astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
-        return ranked([Hit(self.rows.chunks[i], float(s)) for i, s in zip(near, exact, strict=True)], k)
+        exact = np.vecdot(matrix[near].astype(np.float64), vector.astype(np.float64))
+        return ranked([Hit(self.rows.chunks[i], s) for i, s in zip(near.tolist(), exact.tolist(), strict=True)], k)
 
 
 @register("store", "memory")
