@@ -9,6 +9,7 @@ settings: SQLite WAL with synchronous=FULL, MariaDB with innodb_flush_log_at_trx
 Parts: chain (message → item), jobs (no-op jobs), append (single messages), growth (claims in large tables),
 memory (a worker over many jobs), peers (the same no-op jobs through huey, dramatiq and PgQueuer, in the same rounds;
 they live in an environment of their own, see pipeline_peers.py, and are skipped with the reason where they are not).
+What is "alone" is the same statements and commits without our Python, see statements.py.
 """
 
 from __future__ import annotations
@@ -345,20 +346,23 @@ def put(db: Database, count: int, batch: int) -> None:
             enqueue_jobs(conn, jobs[start : start + batch])
 
 
+def drained(db: Database) -> float:
+    """Seconds until a worker has done all that waits, and nothing for any of it."""
+    worker = Worker(db, [Nothing()], JobSettings(batch=500))
+    seconds = timed(worker.drain)
+    worker.close()
+    return seconds
+
+
 def part_jobs(db: Database, quick: bool, rounds: int) -> dict[str, float]:
     count = 6_000 if quick else 20_000
 
-    def drain() -> None:
-        worker = Worker(db, [Nothing()], JobSettings(batch=500))
-        worker.drain()
-        worker.close()
-
     def process() -> float:
         put(db, count, 1_000)
-        return count / timed(drain)
+        return count / drained(db)
 
     def process_alone() -> float:
-        return count / statements.alone(db, empty, drain, before=lambda: put(db, count, 1_000))
+        return count / statements.alone(db, empty, lambda: drained(db), before=lambda: put(db, count, 1_000))
 
     return interleaved(
         db,
@@ -381,13 +385,10 @@ def ours_as_peer(db: Database, count: int) -> dict[str, float]:
     single = timed(lambda: put(db, count, 1))
     empty(db)
     hundred = timed(lambda: put(db, count, 100))
-    worker = Worker(db, [Nothing()], JobSettings(batch=500))
-    processed = timed(worker.drain)
-    worker.close()
     return {
         "enqueued one by one": count / single,
         "enqueued, 100 a call": count / hundred,
-        "processed": count / processed,
+        "processed": count / drained(db),
     }
 
 

@@ -76,7 +76,10 @@ def again(db: Database, said: Said) -> float:
 
 
 def alone(
-    db: Database, empty: Callable[[Database], None], work: Callable[[], object], before: Callable[[], object] = bool
+    db: Database,
+    empty: Callable[[Database], None],
+    work: Callable[[], object],
+    before: Callable[[], object] = lambda: None,
 ) -> float:
     """Seconds of `work` without its Python: done once and listened to, then said again on the same tables, which are
     emptied and filled by `before` each time. The clock stands still meanwhile: what was due then is due now."""
