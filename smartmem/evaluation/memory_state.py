@@ -68,7 +68,8 @@ def evaluate_state(
         tied: dict[str, str] = {}  # memory → gold fact
         for turn in (turn for turn in gold.turns if turn.user_id == user):
             try:
-                candidates = extractor.extract(message_of(turn)).facts
+                found = extractor.extract(message_of(turn))
+                candidates = (*found.facts, *found.unsure)
             except Exception:  # noqa: BLE001 - nothing comes of a failed message; evaluate_extraction lists it
                 candidates = ()
             made = normalise_facts(candidates, turn.occurred_at, min_confidence=min_confidence).facts
@@ -80,6 +81,8 @@ def evaluate_state(
                 if decision.operation in (Op.UPDATE, Op.DELETE) and decision.target is not None:
                     known.rows.pop(str(decision.target["id"]), None)
                 gold_id = meant.get(decision.fact.content_hash)
+                if not decision.counts:
+                    continue
                 if gold_id is not None:
                     said[gold_id] = decision.fact.content
                 if decision.fact.action == "assert" and decision.operation is not Op.NONE:

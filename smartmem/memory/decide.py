@@ -7,7 +7,8 @@
     else                            → ADD
     a retraction that fits a memory → DELETE  nothing is added
 
-A fact older than the memory it would change never overwrites it: it becomes history before it.
+A fact older than the memory it would change never overwrites it: it becomes history before it. One that its extractor
+is unsure of is not added for itself, but may update, deny or take back a memory: what is known says that it is meant.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class Decision:
     fallback_reason: str | None = None
     history: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """False for a fact that its extractor is unsure of and that changes no memory: as if it had not been said."""
+        return not self.fact.unsure or self.operation is not Op.NONE
+
 
 class Candidates(Protocol):
     """Finds the active memories that a fact may concern, most likely first."""
@@ -95,9 +101,10 @@ class Planner:
         """
         gone: set[str] = set()
         made: list[Decision] = []
-        last = {fact.slot: index for index, fact in enumerate(facts) if fact.slot and fact.action == "assert"}
+        sure = [(index, fact) for index, fact in enumerate(facts) if not fact.unsure]
+        last = {fact.slot: index for index, fact in sure if fact.slot and fact.action == "assert"}
         for index, fact in enumerate(facts):
-            if fact.slot and fact.action == "assert" and last[fact.slot] != index:
+            if fact.slot and fact.action == "assert" and last.get(fact.slot, index) != index:
                 made.append(_said_better(fact))
                 continue
             found = self.candidates.find(fact, user_id, namespace)
@@ -138,6 +145,8 @@ def decide(
     )
     decision = aggregate(fact, rows, verdicts)
     decision = replace(decision, comparisons=kept)
+    if fact.unsure and decision.operation not in (Op.UPDATE, Op.DELETE):
+        decision = replace(decision, operation=Op.NONE, history=False, reason=f"unsure: {decision.reason}")
     if not failures:
         return decision
     why = f"{len(failures)} of {len(rows)} comparisons failed: {failures[0]}"

@@ -67,6 +67,7 @@ class Candidate:
 
     `action = "retract"`: the message takes something back and `content` describes what. `span` is where the message
     says it (code points, half-open). `occurred_at` in the message's own zone is what relative dates are counted from.
+    `unsure`: too unsure to be remembered for itself; it counts only where it changes or ends a memory.
     """
 
     memory_type: str
@@ -80,6 +81,7 @@ class Candidate:
     slot: str | None = None
     span: tuple[int, int] | None = None
     action: Action = "assert"
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class Fact:
     slot: str | None = None
     span: tuple[int, int] | None = None
     action: Action = "assert"
+    unsure: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What a decision row keeps of the fact: everything, times as ISO 8601."""
@@ -118,6 +121,7 @@ class Fact:
             "slot": self.slot,
             "span": list(self.span) if self.span else None,
             "action": self.action,
+            "unsure": self.unsure,
         }
 
 

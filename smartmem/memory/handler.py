@@ -119,7 +119,7 @@ class ExtractHandler:
         self, job: Job, message: Message, extraction: Extraction, result: dict[str, Any], allowed: UserSettings
     ) -> Prepared:
         normal = normalise_facts(
-            extraction.facts,
+            (*extraction.facts, *extraction.unsure),
             message.occurred_at,
             min_confidence=self._extract.min_confidence,
             max_facts=self._extract.max_facts,
@@ -148,7 +148,8 @@ class ExtractHandler:
         if mode != "legacy" and facts:
             decisions = self._plan().plan(facts, message.user_id, message.namespace)
         work = Work(message=message, origin=origin, mode=mode, facts=facts, decisions=decisions)
-        return Prepared(job=job, value=work, outcome="facts" if normal.facts else "nothing", result=result)
+        counts = any(not fact.unsure for fact in normal.facts) or any(one.counts for one in decisions)
+        return Prepared(job=job, value=work, outcome="facts" if counts else "nothing", result=result)
 
     def _plan(self) -> Planner:
         if self._planner is None:
@@ -217,7 +218,7 @@ def _collect_legacy(
 ) -> None:
     origin = work.origin
     for fact in work.facts:
-        if fact.action == "retract" or _blocked(fact, allowed) or _is_withdrawn(fact, origin, gone):
+        if fact.action == "retract" or fact.unsure or _blocked(fact, allowed) or _is_withdrawn(fact, origin, gone):
             continue
         key = (origin.user_id, origin.namespace, fact.content_hash)
         if key not in into:

@@ -108,6 +108,7 @@ def _one(
         slot=cut(fold_space(candidate.slot), SLOT_CHARS)[0] if candidate.slot else None,
         span=candidate.span,
         action=candidate.action,
+        unsure=candidate.unsure,
     )
 
 

@@ -33,7 +33,7 @@ def write_decision(changes: Changes, decision: Decision, origin: Origin, now: dt
 
 def write_legacy(changes: Changes, decision: Decision, origin: Origin, now: dt.datetime) -> tuple[str, str | None]:
     """Collect what `legacy` would have written: what is new by its hash, whatever was decided (shadow mode)."""
-    if decision.fact.action == "retract":
+    if decision.fact.action == "retract" or decision.fact.unsure:
         return Op.NONE.value, None
     row = new_item(decision.fact, origin, now)
     changes.create(row, "new by its content")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from typing import Any
@@ -124,6 +125,33 @@ def test_shadow_decides_and_writes_as_legacy(db: Database) -> None:
         ("shadow", "UPDATE", "ADD"),
         ("shadow", "NONE", "NONE"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "left", "outcomes"),
+    [
+        ("decision", ["I live in Bristol"], ["facts", "facts", "nothing"]),
+        ("shadow", ["I live in Leeds"], ["facts", "facts", "nothing"]),
+        ("legacy", ["I live in Leeds"], ["facts", "nothing", "nothing"]),
+    ],
+)
+def test_what_an_extractor_is_unsure_of_only_changes_what_is_known(
+    db: Database, mode: str, left: list[str], outcomes: list[str]
+) -> None:
+    class Unsure:
+        concurrency = 1
+
+        def extract(self, message: Message) -> Extraction:
+            text = message.source_text
+            said = Candidate(memory_type="fact", content=text, confidence=0.7, slot="city" if "live" in text else None)
+            if "Leeds" in text:
+                return Extraction(facts=(said,))
+            return Extraction(unsure=(dataclasses.replace(said, unsure=True),))
+
+    chain = Chain(db, mode, extractor=Unsure())
+    chain.hear("I live in Leeds", "I live in Bristol", "tea is tea")
+    assert chain.active() == left
+    assert [job.outcome for job in chain.extract_jobs()] == outcomes
 
 
 def test_switched_off_means_not_read_at_all(db: Database) -> None:

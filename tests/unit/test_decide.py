@@ -10,7 +10,7 @@ import pytest
 
 from smartmem.errors import TransientModelError
 from smartmem.memory.comparators import Comparison, Relation, create_comparator
-from smartmem.memory.decide import Op, aggregate, decide
+from smartmem.memory.decide import Found, Op, Planner, aggregate, decide
 from smartmem.memory.extract.slots import slot_of
 from smartmem.memory.facts import Fact
 from tests.support.memory import fact, row
@@ -108,6 +108,39 @@ def test_an_older_fact_never_overwrites() -> None:
     assert (decision.operation, decision.history) == (Op.NONE, True)
 
 
+@pytest.mark.parametrize(
+    ("relations", "operation"),
+    [
+        ([], Op.NONE),
+        ([("unrelated", 0.9)], Op.NONE),
+        ([("duplicate", 0.9)], Op.NONE),
+        ([("update", 0.9)], Op.UPDATE),
+        ([("conflict", 0.9)], Op.DELETE),
+    ],
+)
+def test_what_its_extractor_is_unsure_of_changes_a_memory_and_makes_none(
+    relations: list[tuple[str, float]], operation: Op
+) -> None:
+    decision = decide(fact("b", valid_from=LATER, unsure=True), [row("a")][: len(relations)], Says(*relations))
+    assert (decision.operation, decision.counts) == (operation, operation is not Op.NONE)
+    assert decision.reason.startswith("unsure: ") is (operation is Op.NONE)
+
+
+def test_what_its_extractor_is_unsure_of_becomes_nobodys_past() -> None:
+    decision = decide(fact("b", unsure=True), [row("a", valid_from=LATER)], Says(("update", 0.9)))
+    assert (decision.operation, decision.history) == (Op.NONE, False)
+
+
+def test_an_unsure_fact_never_takes_the_place_of_a_sure_one_of_its_message() -> None:
+    class Nothing:
+        def find(self, fact: Fact, user_id: int, namespace: str) -> Found:
+            return Found(rows=[])
+
+    sure, unsure = fact("I live in Leeds", slot="city"), fact("I live in Bristol", slot="city", unsure=True)
+    made = Planner(create_comparator("rules"), Nothing()).plan([sure, unsure], 1, "main")
+    assert [(one.operation, one.counts) for one in made] == [(Op.ADD, True), (Op.NONE, False)]
+
+
 def test_the_same_words_need_no_comparison() -> None:
     class Never:
         def compare(self, fact: Fact, candidates: Sequence[Mapping[str, Any]]) -> Sequence[Comparison | Exception]:
@@ -115,6 +148,16 @@ def test_the_same_words_need_no_comparison() -> None:
 
     decision = decide(fact("I like tea"), [row("I LIKE tea")], Never())
     assert (decision.operation, decision.relation) == (Op.NONE, Relation.DUPLICATE)
+
+
+class Says:
+    """Says of each memory what it is told to say."""
+
+    def __init__(self, *relations: tuple[str, float]) -> None:
+        self.relations = relations
+
+    def compare(self, fact: Fact, candidates: Sequence[Mapping[str, Any]]) -> Sequence[Comparison | Exception]:
+        return verdicts(*self.relations[: len(candidates)])
 
 
 class Half:

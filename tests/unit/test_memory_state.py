@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -108,6 +108,18 @@ def test_a_repeat_in_other_words_that_is_kept_is_a_double() -> None:
 def test_what_is_wrongly_replaced_is_lost() -> None:
     made = counts({"t3": ["I'm allergic to nuts", "I live in a house of nuts"]})
     assert (made["lost"], made["unknown"]) == (1, 1)
+
+
+def test_an_unsure_update_counts_where_it_changes_a_memory_and_nowhere_else() -> None:
+    class Unsure(Scripted):
+        def extract(self, message: Message) -> Extraction:
+            found = super().extract(message)
+            if message.source_message_id in ("t2", "t4"):
+                return Extraction(unsure=tuple(replace(one, unsure=True) for one in found.facts))
+            return found
+
+    report = evaluate_state(Unsure(), create_comparator("rules"), gold())
+    assert (report.stale, report.removed, report.valid, report.repeated, report.active) == ((), 1, 2, 0, 2)
 
 
 @dataclass

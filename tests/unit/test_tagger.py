@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from smartmem.errors import BadRecord, ConfigError
 from smartmem.memory.extract import Extraction, create_extractor
 from smartmem.memory.extract.labelled import read_labelled
-from smartmem.memory.extract.spans import WINDOW
+from smartmem.memory.extract.spans import WINDOW, Span, facts_by
 from smartmem.memory.extract.tagger import PACKAGED
 from smartmem.memory.extract.training import prepared, train
 from smartmem.memory.facts import Message
@@ -84,6 +84,24 @@ def test_the_most_confident_facts_stand() -> None:
     every, two = extract(text, max_facts=9).facts, extract(text, max_facts=2).facts
     assert len(every) > 2
     assert sorted(fact.confidence for fact in two) == sorted(fact.confidence for fact in every)[-2:]
+
+
+def test_a_stretch_that_is_likelier_than_not_is_unsure_below_the_bar() -> None:
+    text = "I sing in a choir, I dance. The bridge evening has moved to Thursdays. It rains. I fence."
+
+    def tag(said: str, known: object) -> list[Span]:
+        places = {"I sing in a choir": 0.9, "I dance": 0.75, "The bridge evening has moved to Thursdays": 0.6,
+                  "I fence": 0.4}  # fmt: skip
+        return [Span("fact", said.index(one), said.index(one) + len(one), sure) for one, sure in places.items()]
+
+    message = Message(user_id=1, source_text=text, occurred_at=SAID_AT)
+    found = facts_by(tag, message, min_probability=0.75, max_facts=3)
+    assert [(one.content, one.unsure) for one in (*found.facts, *found.unsure)] == [
+        ("I sing in a choir", False), ("I dance", False), ("The bridge evening has moved to Thursdays", True),
+    ]  # fmt: skip
+    assert found.outcome == "facts"
+    alone = facts_by(tag, message, min_probability=0.95, max_facts=3)
+    assert (alone.outcome, len(alone.unsure), alone.reason) == ("nothing", 3, "nothing tagged")
 
 
 @settings(max_examples=40, deadline=None)

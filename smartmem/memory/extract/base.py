@@ -32,10 +32,12 @@ class Intent(StrEnum):
 class Extraction:
     """What an extractor found. No facts means 'nothing worth keeping'; a failure is an exception, never an empty one.
 
+    `unsure`: what it would rather not say, kept apart; it may still change a memory (memory/decide.py).
     `usage` holds what the run cost: calls, prompt_tokens, completion_tokens, cached, prompt (its version), model.
     """
 
     facts: tuple[Candidate, ...] = ()
+    unsure: tuple[Candidate, ...] = ()
     intent: str | None = None
     reason: str | None = None
     usage: Json = field(default_factory=dict)

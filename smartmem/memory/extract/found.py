@@ -46,11 +46,13 @@ def surest(found: Sequence[Found], limit: int) -> list[Found]:
     return sorted(sorted(found, key=lambda f: -f.confidence)[:limit], key=lambda f: f.start)
 
 
-def extraction(found: Sequence[Found], message: Message) -> Extraction:
+def extraction(found: Sequence[Found], message: Message, unsure: Sequence[Found] = ()) -> Extraction:
     """The outcome for a message that says at least one thing."""
     kinds = [_INTENTS[f.kind] for f in found if not f.retract]
     return Extraction(
-        facts=tuple(_candidate(f, message) for f in found), intent=kinds[0] if kinds else Intent.PERSONAL_FACT
+        facts=tuple(_candidate(f, message) for f in found),
+        unsure=tuple(replace(_candidate(f, message), unsure=True) for f in unsure),
+        intent=kinds[0] if kinds else Intent.PERSONAL_FACT,
     )
 
 

@@ -26,6 +26,7 @@ from smartmem.memory.facts import Candidate, Message
 from smartmem.text import language
 from smartmem.types import MemoryType
 
+UNSURE_FROM = 0.5  # the probability from which a stretch may still change what is known: no is not likelier than yes
 WINDOW = 2000  # characters read at once: a message of a megabyte must not be held as features
 _THAT = regex.compile(r"that (?!one|way|time|is|was)", regex.IGNORECASE)
 # Labelled lists begin with few greetings: behind one and a comma, a plain statement went unseen ("I have opened a tea
@@ -55,17 +56,22 @@ Tag = Callable[[str, Sequence[Candidate]], Sequence[Span]]
 
 
 def facts_by(tag: Tag, message: Message, *, min_probability: float, max_facts: int, window: int = WINDOW) -> Extraction:
-    """What `tag` finds in a message; spans less sure than `min_probability` are left out."""
+    """What `tag` finds in a message; spans less sure than `min_probability` are left out or, from `UNSURE_FROM` on,
+    unsure: "the bridge evening has moved" says little by itself, and much to who knows of the bridge evening."""
     found: list[Found] = []
+    unsure: list[Found] = []
     first = Intent.CHITCHAT.value
     for start, text in _windows(message.source_text, window):
         said = features.RULES.extract(message.model_copy(update={"source_text": text}))
         first = said.intent or first
-        sure = [span for span in tag(text, said.facts) if span.sure >= min_probability]
-        found += [one.moved(start) for one in _read(text, said.facts, sure)]
-    if not found:
-        return Extraction(intent=first, reason="nothing tagged")
-    return extraction(surest(found, max_facts), message)
+        spans = tag(text, said.facts)
+        here = _read(text, said.facts, [span for span in spans if span.sure >= min_probability])
+        here += _asked_for(said.facts, here, text)
+        found += [one.moved(start) for one in here]
+        maybe = [span for span in spans if UNSURE_FROM <= span.sure < min_probability]
+        unsure += [one.moved(start) for one in _read(text, said.facts, maybe) if not _within(one, here)]
+    made = extraction(surest(found, max_facts), message, surest(unsure, max_facts))
+    return made if found else replace(made, intent=first, reason="nothing tagged")
 
 
 def marked(count: int, inside: Iterable[tuple[str, Sequence[int]]]) -> list[str]:
@@ -117,7 +123,7 @@ def _read(text: str, known: Sequence[Candidate], spans: Sequence[Span]) -> list[
         kept = anchor(one, parts[one.sentence], before, found)
         if kept is not None:
             found.append(kept)
-    return settle(found, text) + _asked_for(known, found, parts)
+    return settle(found, text)
 
 
 def _windows(text: str, window: int) -> Iterator[tuple[int, str]]:
@@ -200,9 +206,14 @@ def _bare(text: str, start: int, end: int, known: Grammar) -> tuple[int, int]:
     return start, end
 
 
-def _asked_for(known: Sequence[Candidate], found: Sequence[Found], parts: Sequence[Sentence]) -> list[Found]:
+def _within(one: Found, others: Sequence[Found]) -> bool:
+    return any(other.start < one.end and one.start < other.end for other in others)
+
+
+def _asked_for(known: Sequence[Candidate], found: Sequence[Found], text: str) -> list[Found]:
     """What the user asks to keep, or to forget, in so many words and the model has left out."""
     made: list[Found] = []
+    parts = sentences(mask(text))
     for fact in known:
         start, end = fact.span or (0, 0)
         if fact.is_explicit and not any(one.start < end and start < one.end for one in found):
