@@ -23,7 +23,7 @@ from smartmem.rag.head import head
 
 PACKAGED = Path(str(resources.files("smartmem.memory"))) / "tuned" / "comparator.safetensors"
 RELATIONS = tuple(Relation)
-_PIECES = 256
+_PIECES = 512  # as the others that read with this model, so that they share its tokenizer
 # P(what the rules say | relation), rows and columns in the order of RELATIONS: counted over the histories of the home
 # and work files that the package's adapter was tuned on (tests/unit/test_histories.py counts again). The life files
 # were written against rules and encoder: counted with them the rules say less than they do in a chat (odd halves).

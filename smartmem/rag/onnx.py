@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from smartmem.errors import MissingExtra, ModelError
+from smartmem.errors import MissingExtra, ModelError, needs
 from smartmem.rag.models import ModelFiles, resolve
 from smartmem.rag.protocols import Vectors
 
@@ -30,7 +30,6 @@ class Encoder:
         """`marks`: words of the vocabulary that count as one token each where they stand in a text."""
         try:
             import onnxruntime
-            from tokenizers import Tokenizer
         except ImportError as error:
             raise MissingExtra(error.name or "onnxruntime", "onnx") from None
         options = onnxruntime.SessionOptions()
@@ -40,12 +39,11 @@ class Encoder:
         model = str(files.path("model.onnx"))
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            self._tokenizer: Any = Tokenizer.from_file(str(files.path("tokenizer.json")))
+            self._tokenizer = _tokenizer(files.path("tokenizer.json").read_bytes(), max_length, tuple(marks))
+        except MissingExtra:
+            raise
         except Exception as error:  # both libraries raise bare or private exceptions
             raise ModelError(f"model {files.name!r} in {files.folder} cannot be loaded: {error}") from error
-        self._tokenizer.add_special_tokens(list(marks))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length=max_length)
         self.tokens_read = 0
         self._inputs = {i.name for i in self._session.get_inputs()}
         self.threads = threads or _cores()
@@ -110,6 +108,19 @@ def loaded(files: ModelFiles, *, max_length: int, threads: int | None = None, ma
     """
     wanted = tuple(mark for mark in marks if mark)
     return _loaded(files.name, str(files.folder), files.version, max_length, threads, wanted)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(content: bytes, max_length: int, marks: tuple[str, ...]) -> Any:
+    """One of a kind in a process: multilingual-e5-small's takes 280 MB, and three read with it (what embeds, extracts
+    and compares)."""
+    with needs("onnx"):
+        from tokenizers import Tokenizer
+    made = Tokenizer.from_buffer(content)
+    made.add_special_tokens(list(marks))
+    made.no_padding()
+    made.enable_truncation(max_length=max_length)
+    return made
 
 
 @functools.lru_cache(maxsize=4)

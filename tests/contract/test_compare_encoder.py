@@ -12,11 +12,13 @@ import pytest
 from smartmem.errors import ConfigError, MissingModel, ModelError
 from smartmem.evaluation.memory_quality import row_of
 from smartmem.memory.comparators import Comparison, Relation, create_comparator
-from smartmem.memory.compare_encoder import PACKAGED
+from smartmem.memory.compare_encoder import PACKAGED, RELATIONS
+from smartmem.memory.extract.encoder import TAGS
 from smartmem.memory.extract.tagger import PACKAGED as TAGGERS
 from smartmem.memory.histories import Kept, Statement
-from smartmem.rag.head import BASE
-from smartmem.rag.models import fetch
+from smartmem.rag.head import BASE, head
+from smartmem.rag.models import fetch, resolve
+from smartmem.rag.onnx import loaded
 from tests.support.data import list_hashes
 
 
@@ -102,6 +104,15 @@ def test_what_is_missing_or_of_another_kind_is_named(tmp_path: Path, monkeypatch
     own.write_bytes(PACKAGED.read_bytes())
     with pytest.raises(MissingModel, match="smartmem models get multilingual-e5-small"):
         create_comparator({"name": "encoder", "adapter": str(own)})
+
+
+def test_what_extracts_compares_and_embeds_reads_with_one_tokenizer() -> None:
+    """Each of its own took 280 MB."""
+    extracts = head(TAGGERS / "encoder.safetensors", labels=len(TAGS), what="tags", max_length=512)
+    compares = head(PACKAGED, labels=len(RELATIONS), what="relations", max_length=512)
+    embeds = loaded(resolve(BASE), max_length=512)
+    assert extracts.encoder._tokenizer is compares.encoder._tokenizer is embeds._tokenizer
+    assert loaded(resolve(BASE), max_length=8)._tokenizer is not embeds._tokenizer
 
 
 def test_the_adapter_was_tuned_on_the_histories_that_stand_in_the_repository() -> None:
