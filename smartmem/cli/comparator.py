@@ -58,7 +58,7 @@ def tune(
     """Tune the encoder of the `encoder` comparator: nine tenths of the histories teach it, the last tenth says what it
     is worth.
 
-    Needs the extra `tune`, and `smartmem models get multilingual-e5-small`. The project's 226 histories take some
+    Needs the extra `tune`, and `smartmem models get multilingual-e5-small`. The project's 326 histories take some
     20 minutes on two cores.
 
     \b
