@@ -52,11 +52,11 @@ class MissingExtra(ConfigError):
 
 
 class MissingModel(ConfigError):
-    """A model is known by name, but its files are not on this machine; the message says how to fetch them."""
+    """Models are known by name, but their files are not on this machine; the message says how to fetch them."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"model {name!r} is not on this machine: run `smartmem models get {name}`")
-        self.name = name
+    def __init__(self, *names: str) -> None:
+        what = f"model {names[0]!r} is" if len(names) == 1 else f"models {', '.join(map(repr, names))} are"
+        super().__init__(f"{what} not on this machine: run `smartmem models get {' '.join(names)}`")
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class JobSettings(LeaseSettings):
 
 
 class ExtractSettings(_Section):
-    extractor: dict[str, Any] = {"name": "tagger"}
+    extractor: dict[str, Any] = {"name": "encoder"}
     max_chars: int = Field(1500, ge=1)
     max_facts: int = Field(3, ge=1)
     min_confidence: float = Field(0.5, ge=0, le=1)
@@ -60,7 +60,7 @@ class ExtractSettings(_Section):
 
 class WriteSettings(_Section):
     mode: Literal["legacy", "shadow", "decision"] = "decision"
-    comparator: dict[str, Any] = {"name": "rules"}
+    comparator: dict[str, Any] = {"name": "encoder"}
     candidates: int = Field(5, ge=1)
     fallback: Literal["legacy_add", "drop"] = "legacy_add"
 
@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     )
 
     database_url: str = "sqlite:///smartmem.db"
-    embedder: dict[str, Any] = {"name": "onnx", "model": "bge-small-en"}
+    embedder: dict[str, Any] = {"name": "onnx", "model": "multilingual-e5-small"}
     store: dict[str, Any] = Field({"name": "memory"}, description="a path beside the database is filled in")
     chat_search: dict[str, Any] = Field({"preset": "balanced"}, description="pipeline that searches chat turns")
     outbox: OutboxSettings = OutboxSettings()

@@ -26,7 +26,7 @@ Files = Annotated[list[Path], typer.Argument(help="labelled histories: data/chan
 @app.command("eval")
 def measure(
     files: Files,
-    comparator: Part = "rules",
+    comparator: Part = "encoder",
     limit: Annotated[int, typer.Option("--limit", min=1, help="memories that a statement is compared with")] = 10,
     json: AsJson = False,
 ) -> None:

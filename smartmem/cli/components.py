@@ -36,7 +36,7 @@ def get(names: Annotated[list[str], typer.Argument(help="names from `smartmem mo
 
     \b
     Example:
-      smartmem models get bge-small-en reranker-en
+      smartmem models get multilingual-e5-small reranker-en
     """
     from smartmem.rag.models import fetch
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from smartmem.cli.common import print_scores, print_table, say
 from smartmem.cli.doctor import lacking
-from smartmem.errors import DataError, MissingExtra
+from smartmem.errors import DataError, MissingExtra, MissingModel
 from smartmem.shipped import shipped
 
 SHOWN = 2  # questions in each language whose answer has changed over time: what counts is the newest word
@@ -26,12 +27,11 @@ def run(out: Path, data: Path | None) -> None:
     from smartmem.evaluation.runner import run_suite
     from smartmem.evaluation.suite import load_suite
     from smartmem.evaluation.write_path import write_path
-    from smartmem.rag.models import resolve
+    from smartmem.rag.head import BASE
     from smartmem.workbench import Workbench
 
     suite = load_suite(arms)
-    for model in {str(arm.embedder["model"]) for arm in suite.arms if arm.embedder and "model" in arm.embedder}:
-        resolve(model)
+    _ask_for({BASE, *(str(arm.embedder["model"]) for arm in suite.arms if arm.embedder and "model" in arm.embedder)})
     out.mkdir(parents=True, exist_ok=True)
     say("1. a conversation file in: messages and their events, one transaction each batch")
     with Workbench.open(f"sqlite:///{out / 'smartmem.db'}") as bench:
@@ -57,3 +57,16 @@ def run(out: Path, data: Path | None) -> None:
     report = write_report(result, out / "report", written)
     print_scores(result.table())
     say(f"report: {report.resolve()}")
+
+
+def _ask_for(models: Iterable[str]) -> None:
+    from smartmem.rag.models import resolve
+
+    missing = []
+    for model in sorted(models):
+        try:
+            resolve(model)
+        except MissingModel:
+            missing.append(model)
+    if missing:
+        raise MissingModel(*missing)

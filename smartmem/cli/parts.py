@@ -142,8 +142,8 @@ def web(
 
 
 def memory(
-    extractor: Part = "tagger",
-    comparator: Part = "rules",
+    extractor: Part = "encoder",
+    comparator: Part = "encoder",
     split: Annotated[
         str, typer.Option("--split", help="all, or users by number: odd (to tune on), even (to report)")
     ] = "even",

@@ -1,6 +1,6 @@
 """What a whole history leaves active: the extractor and the decisions one after another, held against the labels.
 
-    report = evaluate_state(create_extractor("tagger"), create_comparator("rules"), load_gold(split="even"))
+    report = evaluate_state(create_extractor("encoder"), create_comparator("encoder"), load_gold(split="even"))
     report.stale, report.doubled, report.lost
 
 Here a wrong decision spoils the next, as it does in use. A memory is tied to the gold fact that its turn says (matched
@@ -69,20 +69,23 @@ def evaluate_state(
         for turn in (turn for turn in gold.turns if turn.user_id == user):
             try:
                 found = extractor.extract(message_of(turn))
-                candidates = (*found.facts, *found.unsure)
+                said_here = (found.facts, found.unsure)
             except Exception:  # noqa: BLE001 - nothing comes of a failed message; evaluate_extraction lists it
-                candidates = ()
-            made = normalise_facts(candidates, turn.occurred_at, min_confidence=min_confidence).facts
-            asserted = [fact for fact in made if fact.action == "assert"]
+                said_here = ((), ())
+            made = [
+                fact
+                for candidates in said_here
+                for fact in normalise_facts(candidates, turn.occurred_at, min_confidence=min_confidence).facts
+            ]
+            decisions = [one for one in planner.plan(made, user, "main") if one.counts]
+            asserted = [one.fact for one in decisions if one.fact.action == "assert"]
             wanted = facts_of[turn.id]
             pairs = match([f.content for f in wanted], [f.content for f in asserted], THRESHOLD)
             meant = {asserted[j].content_hash: wanted[i].id for i, j, _ in pairs}
-            for index, decision in enumerate(planner.plan(made, user, "main")):
+            for index, decision in enumerate(decisions):
                 if decision.operation in (Op.UPDATE, Op.DELETE) and decision.target is not None:
                     known.rows.pop(str(decision.target["id"]), None)
                 gold_id = meant.get(decision.fact.content_hash)
-                if not decision.counts:
-                    continue
                 if gold_id is not None:
                     said[gold_id] = decision.fact.content
                 if decision.fact.action == "assert" and decision.operation is not Op.NONE:

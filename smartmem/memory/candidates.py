@@ -13,6 +13,7 @@ from smartmem.errors import ModelError, StoreError
 from smartmem.memory.decide import Found
 from smartmem.memory.facts import Fact
 from smartmem.memory.similarity import similarity
+from smartmem.memory.sync import other_embedder
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.types import Filter
 from smartmem.telemetry import log
@@ -61,7 +62,9 @@ class VectorCandidates:
         try:
             vector = self._embedder.embed_documents([fact.content])[0]
             where = Filter.where(user_id=user_id, namespace=namespace)
-            ids = [hit.chunk.id for hit in self._store.search(vector, self._limit, where)]
+            hits = self._store.search(vector, self._limit, where)
+            reason = other_embedder(hits, self._embedder)
+            ids = [] if reason else [hit.chunk.id for hit in hits]
         except (StoreError, ModelError) as error:
             reason = f"{type(error).__name__}: {error}"
             log.warning("candidates from SQL alone: %s", type(error).__name__)

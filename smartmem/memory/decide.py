@@ -95,25 +95,32 @@ class Planner:
     fallback: Literal["legacy_add", "drop"] = "legacy_add"
 
     def plan(self, facts: Sequence[Fact], user_id: int, namespace: str) -> tuple[Decision, ...]:
-        """One decision a fact, in order. What one fact removes, the next one no longer sees.
+        """One decision a fact, in order, the unsure ones last. What one fact removes, the next one no longer sees.
 
-        Of two facts of one message in one slot the later stands: people correct themselves while they write.
+        Of two facts of one message in one slot the later stands: people correct themselves while they write. A sure one
+        stands before any unsure one, and what it concerns is out of their reach.
         """
         gone: set[str] = set()
+        settled: set[str] = set()
         made: list[Decision] = []
-        sure = [(index, fact) for index, fact in enumerate(facts) if not fact.unsure]
-        last = {fact.slot: index for index, fact in sure if fact.slot and fact.action == "assert"}
+        last: dict[str, int] = {}
         for index, fact in enumerate(facts):
-            if fact.slot and fact.action == "assert" and last.get(fact.slot, index) != index:
+            if fact.slot and fact.action == "assert" and not (fact.unsure and _sure(facts, last.get(fact.slot))):
+                last[fact.slot] = index
+        for index, fact in enumerate(facts):
+            if fact.slot and fact.action == "assert" and last[fact.slot] != index:
                 made.append(_said_better(fact))
                 continue
             found = self.candidates.find(fact, user_id, namespace)
-            rows = [row for row in found.rows if row["id"] not in gone]
+            barred = gone | settled if fact.unsure else gone
+            rows = [row for row in found.rows if row["id"] not in barred]
             decision = decide(fact, rows, self.comparator, limit=self.limit, fallback=self.fallback)
             if found.fallback_reason and not decision.fallback_reason:
                 decision = replace(decision, fallback_reason=found.fallback_reason)
-            if decision.target is not None and decision.operation in (Op.UPDATE, Op.DELETE):
-                gone.add(decision.target["id"])
+            if decision.target is not None:
+                settled.add(decision.target["id"])
+                if decision.operation in (Op.UPDATE, Op.DELETE):
+                    gone.add(decision.target["id"])
             made.append(decision)
         return tuple(made)
 
@@ -135,7 +142,7 @@ def decide(
                 operation=Op.NONE,
                 relation=Relation.DUPLICATE,
                 target=same,
-                reason="the same words are active",
+                reason=f"{'unsure: ' if fact.unsure else ''}the same words are active",
             )
     rows = rows[:limit]
     verdicts, failures = _compare(fact, rows, comparator)
@@ -155,10 +162,13 @@ def decide(
     return replace(decision, fallback_reason=why)
 
 
+def _sure(facts: Sequence[Fact], index: int | None) -> bool:
+    return index is not None and not facts[index].unsure
+
+
 def _said_better(fact: Fact) -> Decision:
-    return Decision(
-        fact=fact, operation=Op.NONE, relation=Relation.DUPLICATE, reason="said again later in the same message"
-    )
+    reason = f"{'unsure: ' if fact.unsure else ''}said again in the same message"
+    return Decision(fact=fact, operation=Op.NONE, relation=Relation.DUPLICATE, reason=reason)
 
 
 def aggregate(fact: Fact, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Comparison]) -> Decision:

@@ -118,11 +118,14 @@ class ExtractHandler:
     def _decide(
         self, job: Job, message: Message, extraction: Extraction, result: dict[str, Any], allowed: UserSettings
     ) -> Prepared:
-        normal = normalise_facts(
-            (*extraction.facts, *extraction.unsure),
-            message.occurred_at,
-            min_confidence=self._extract.min_confidence,
-            max_facts=self._extract.max_facts,
+        normal, unsure = (
+            normalise_facts(
+                candidates,
+                message.occurred_at,
+                min_confidence=self._extract.min_confidence,
+                max_facts=self._extract.max_facts,
+            )
+            for candidates in (extraction.facts, extraction.unsure)
         )
         _tell(result, extraction)
         if normal.dropped:
@@ -145,11 +148,11 @@ class ExtractHandler:
         if blocked:
             result["blocked"] = blocked
         decisions: tuple[Decision, ...] = ()
-        if mode != "legacy" and facts:
+        if mode != "legacy" and (facts := (*facts, *_gate(unsure.facts, allowed)[0])):
             decisions = self._plan().plan(facts, message.user_id, message.namespace)
         work = Work(message=message, origin=origin, mode=mode, facts=facts, decisions=decisions)
-        counts = any(not fact.unsure for fact in normal.facts) or any(one.counts for one in decisions)
-        return Prepared(job=job, value=work, outcome="facts" if counts else "nothing", result=result)
+        found = normal.facts or any(one.counts for one in decisions)
+        return Prepared(job=job, value=work, outcome="facts" if found else "nothing", result=result)
 
     def _plan(self) -> Planner:
         if self._planner is None:
@@ -185,7 +188,9 @@ class ExtractHandler:
         created = changes.flush(conn)
         if planned:
             conn.execute(insert(memory_decisions), [p.row(created, now) for p in planned])
-            for one in planned:  # counted again by a transaction that is run again: a figure to watch, not an account
+            for one in (
+                p for p in planned if p.decision.counts
+            ):  # counted again by a transaction that is run again: a figure to watch, not an account
                 metrics.count(DECISIONS, operation=one.decision.operation.value)
                 metrics.count(DECISION_FALLBACKS, one.decision.fallback_reason is not None)
         return _report(done, created, legacy, planned)
@@ -218,7 +223,7 @@ def _collect_legacy(
 ) -> None:
     origin = work.origin
     for fact in work.facts:
-        if fact.action == "retract" or fact.unsure or _blocked(fact, allowed) or _is_withdrawn(fact, origin, gone):
+        if fact.action == "retract" or _blocked(fact, allowed) or _is_withdrawn(fact, origin, gone):
             continue
         key = (origin.user_id, origin.namespace, fact.content_hash)
         if key not in into:
@@ -326,7 +331,8 @@ def _report(
         if row["id"] in created:
             _count(counts, index, "ADD")
     for item in planned:
-        _count(counts, item.job_index, item.written)
+        if item.decision.counts:
+            _count(counts, item.job_index, item.written)
     if not counts:
         return list(done)
     return [

@@ -27,7 +27,7 @@ from smartmem.memory.calibrate import relevance, scale
 from smartmem.memory.facts import NAMESPACE
 from smartmem.memory.inject import Injection, Style, render
 from smartmem.memory.reading import Scope, Source, find_lexical, find_standing, read_rows, read_sources
-from smartmem.memory.sync import MADE_BY
+from smartmem.memory.sync import other_embedder
 from smartmem.memory.user_settings import DEFAULTS, load_user_settings
 from smartmem.rag.protocols import Embedder, VectorStore
 from smartmem.rag.types import Filter
@@ -219,13 +219,8 @@ class Recaller:
         except (StoreError, ModelError) as error:
             log.warning("recall falls back to SQL: %s", type(error).__name__, extra={"user_id": scope.user_id})
             return {}, f"{type(error).__name__}: {error}"
-        others = {str(hit.chunk.metadata.get(MADE_BY, self.embedder.fingerprint)) for hit in hits}
-        others.discard(self.embedder.fingerprint)
-        if others:  # a cosine between two models' vectors is a number without meaning
-            return {}, (
-                f"OTHER_EMBEDDER: the vector store was filled by {min(others)}, the settings name "
-                f"{self.embedder.fingerprint}; run `smartmem reconcile` to embed the memories again"
-            )
+        if foreign := other_embedder(hits, self.embedder):
+            return {}, foreign
         return {hit.chunk.id: relevance(hit.score, between) for hit in hits}, None
 
     def _touch(self, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ Jobs of one user share an order key, so that two of them never cross.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from smartmem.jobs.queue import enqueue
 from smartmem.jobs.types import Job, Prepared
 from smartmem.memory.apply import embed_job
 from smartmem.rag.protocols import Embedder, VectorStore
-from smartmem.rag.types import Chunk
+from smartmem.rag.types import Chunk, Hit
 from smartmem.types import JobType, MemoryStatus, Scalar, VectorStatus
 
 _COLUMNS = (
@@ -47,6 +47,18 @@ PAGE = 500
 MADE_BY = "embedder"  # in a stored chunk's metadata: the fingerprint of what made its vector
 
 Row = Mapping[str, Any]
+
+
+def other_embedder(hits: Iterable[Hit], embedder: Embedder) -> str | None:
+    """Why these hits say nothing, if another embedder made their vectors: a cosine between two models' vectors is a
+    number without meaning."""
+    others = {str(hit.chunk.metadata.get(MADE_BY, embedder.fingerprint)) for hit in hits} - {embedder.fingerprint}
+    if not others:
+        return None
+    return (
+        f"OTHER_EMBEDDER: the vector store was filled by {min(others)}, the settings name {embedder.fingerprint}; "
+        "run `smartmem reconcile` to embed the memories again"
+    )
 
 
 def memory_chunk(row: Row) -> Chunk:

@@ -9,10 +9,13 @@ down to .991) beside other neighbours, so that no cache and no resumed run would
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -110,16 +113,24 @@ def loaded(files: ModelFiles, *, max_length: int, threads: int | None = None, ma
     return _loaded(files.name, str(files.folder), files.version, max_length, threads, wanted)
 
 
-@functools.lru_cache(maxsize=4)
+_tokenizers: WeakValueDictionary[tuple[bytes, int, tuple[str, ...]], Any] = WeakValueDictionary()
+_making = threading.Lock()
+
+
 def _tokenizer(content: bytes, max_length: int, marks: tuple[str, ...]) -> Any:
     """One of a kind in a process: multilingual-e5-small's takes 280 MB, and three read with it (what embeds, extracts
     and compares)."""
     with needs("onnx"):
         from tokenizers import Tokenizer
-    made = Tokenizer.from_buffer(content)
-    made.add_special_tokens(list(marks))
-    made.no_padding()
-    made.enable_truncation(max_length=max_length)
+    key = (hashlib.sha256(content).digest(), max_length, marks)
+    with _making:
+        made = _tokenizers.get(key)
+        if made is None:
+            made = Tokenizer.from_buffer(content)
+            made.add_special_tokens(list(marks))
+            made.no_padding()
+            made.enable_truncation(max_length=max_length)
+            _tokenizers[key] = made
     return made
 
 

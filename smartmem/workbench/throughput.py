@@ -38,7 +38,7 @@ def work_through(bench: Workbench, *, messages: int, users: int, workers: int = 
                 user_id=1 + number % users,
                 conversation_id=f"load-{name}-{number % users}",
                 role="user",
-                content=f"I like the number {number} of {name}.",
+                content=f"Please remember that locker {number} in hall {name} is mine.",
                 occurred_at=since,
             )
             for number in range(messages)

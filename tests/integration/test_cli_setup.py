@@ -93,7 +93,7 @@ def test_the_demo_asks_for_what_it_lacks_before_it_begins(
     """Its report comes last: without this a core installation worked for a minute and ended with a missing package."""
     monkeypatch.setenv("SMARTMEM_CACHE", str(tmp_path_factory.mktemp("empty")))
     ran = cli("demo")
-    assert (ran.status, "smartmem models get bge-small-en" in ran.err) == (2, True)
+    assert (ran.status, "smartmem models get bge-small-en multilingual-e5-small" in ran.err) == (2, True)
     take_away("pandas", monkeypatch)
     ran = cli("demo")
     assert (ran.status, "'pandas' is not installed: pip install 'smartmem[demo]'" in ran.err) == (2, True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import select
+
 import smartmem
+from smartmem.db.tables import memory_decisions
 from smartmem.rag.embed import MockEmbedder
 
 
@@ -31,6 +34,9 @@ def test_vectors_of_another_embedder_are_noticed_and_mended(tmp_path: Path) -> N
         old, wb.embedder.fingerprint = wb.embedder.fingerprint, "another:of-the-same-size"
         wb.append(user_id=1, conversation_id="c", role="user", content="I work as a nurse.")
         wb.drain()  # now the store holds vectors of both
+        with wb.db.read() as conn:  # and the third was compared with what words alone had found
+            *before, last = conn.scalars(select(memory_decisions.c.fallback_reason).order_by(memory_decisions.c.id))
+        assert (before, str(last).partition(":")[0]) == ([None, None], "OTHER_EMBEDDER")
         found = wb.recall(1, "Where do I live?")
         assert found.fallback_reason is not None
         assert found.fallback_reason.startswith(f"OTHER_EMBEDDER: the vector store was filled by {old}")

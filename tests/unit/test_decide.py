@@ -131,14 +131,38 @@ def test_what_its_extractor_is_unsure_of_becomes_nobodys_past() -> None:
     assert (decision.operation, decision.history) == (Op.NONE, False)
 
 
-def test_an_unsure_fact_never_takes_the_place_of_a_sure_one_of_its_message() -> None:
-    class Nothing:
-        def find(self, fact: Fact, user_id: int, namespace: str) -> Found:
-            return Found(rows=[])
+class Known:
+    """The same rows for every fact."""
 
+    def __init__(self, *rows: Mapping[str, Any]) -> None:
+        self.rows = rows
+
+    def find(self, fact: Fact, user_id: int, namespace: str) -> Found:
+        return Found(rows=self.rows)
+
+
+def test_an_unsure_fact_never_takes_the_place_of_a_sure_one_of_its_message() -> None:
     sure, unsure = fact("I live in Leeds", slot="city"), fact("I live in Bristol", slot="city", unsure=True)
-    made = Planner(create_comparator("rules"), Nothing()).plan([sure, unsure], 1, "main")
+    made = Planner(create_comparator("rules"), Known()).plan([sure, unsure], 1, "main")
     assert [(one.operation, one.counts) for one in made] == [(Op.ADD, True), (Op.NONE, False)]
+    assert made[1].reason == "unsure: said again in the same message"
+
+
+def test_of_two_unsure_facts_in_one_slot_the_later_stands() -> None:
+    york, bristol = (slotted(f"I've moved to {city}.", "fact", unsure=True) for city in ("York", "Bristol"))
+    made = Planner(create_comparator("rules"), Known(remembered("I live in Leeds.", "fact"))).plan(
+        [york, bristol], 1, "main"
+    )
+    assert [one.operation for one in made] == [Op.NONE, Op.UPDATE]
+
+
+def test_what_a_sure_fact_of_the_message_repeats_no_unsure_one_takes_back() -> None:
+    leeds = remembered("I live in Leeds.", "fact")
+    sure = slotted("I live in Leeds.", "fact")
+    unsure = fact("I no longer live in Leeds.", action="retract", valid_from=LATER, unsure=True)
+    planner = Planner(create_comparator("rules"), Known(leeds))
+    assert [one.operation for one in planner.plan([unsure], 1, "main")] == [Op.DELETE]
+    assert [one.operation for one in planner.plan([sure, unsure], 1, "main")] == [Op.NONE, Op.NONE]
 
 
 def test_the_same_words_need_no_comparison() -> None:

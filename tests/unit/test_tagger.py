@@ -101,7 +101,7 @@ def test_a_stretch_that_is_likelier_than_not_is_unsure_below_the_bar() -> None:
     ]  # fmt: skip
     assert found.outcome == "facts"
     alone = facts_by(tag, message, min_probability=0.95, max_facts=3)
-    assert (alone.outcome, len(alone.unsure), alone.reason) == ("nothing", 3, "nothing tagged")
+    assert (alone.outcome, len(alone.unsure), alone.reason) == ("nothing", 3, "nothing but what is unsure")
 
 
 @settings(max_examples=40, deadline=None)

@@ -44,7 +44,7 @@ class Extraction:
 
     @property
     def outcome(self) -> str:
-        """`facts` or `nothing`, as recorded on the job."""
+        """`facts` or `nothing`."""
         return "facts" if self.facts else "nothing"
 
 

@@ -71,7 +71,9 @@ def facts_by(tag: Tag, message: Message, *, min_probability: float, max_facts: i
         maybe = [span for span in spans if UNSURE_FROM <= span.sure < min_probability]
         unsure += [one.moved(start) for one in _read(text, said.facts, maybe) if not _within(one, here)]
     made = extraction(surest(found, max_facts), message, surest(unsure, max_facts))
-    return made if found else replace(made, intent=first, reason="nothing tagged")
+    if found:
+        return made
+    return replace(made, intent=first, reason="nothing but what is unsure" if unsure else "nothing tagged")
 
 
 def marked(count: int, inside: Iterable[tuple[str, Sequence[int]]]) -> list[str]:

@@ -24,7 +24,7 @@ class OnnxEmbedder:
 
     def __init__(
         self,
-        model: str = "bge-small-en",
+        model: str = "multilingual-e5-small",
         pooling: str | None = None,
         query_prefix: str | None = None,
         document_prefix: str | None = None,
