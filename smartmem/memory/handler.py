@@ -188,11 +188,10 @@ class ExtractHandler:
         created = changes.flush(conn)
         if planned:
             conn.execute(insert(memory_decisions), [p.row(created, now) for p in planned])
-            for one in (
-                p for p in planned if p.decision.counts
-            ):  # counted again by a transaction that is run again: a figure to watch, not an account
-                metrics.count(DECISIONS, operation=one.decision.operation.value)
-                metrics.count(DECISION_FALLBACKS, one.decision.fallback_reason is not None)
+            # Counted again by a transaction that is run again: a figure to watch, not an account.
+            for decision in (one.decision for one in planned if one.decision.counts):
+                metrics.count(DECISIONS, operation=decision.operation.value)
+                metrics.count(DECISION_FALLBACKS, decision.fallback_reason is not None)
         return _report(done, created, legacy, planned)
 
 

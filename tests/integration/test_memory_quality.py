@@ -22,10 +22,12 @@ from smartmem.evaluation.datasets.labelled import labelled_gold, read_lists
 from smartmem.evaluation.memory_quality import (
     DecisionReport,
     ExtractionReport,
+    Once,
     comparator_decider,
     evaluate_decisions,
     evaluate_extraction,
 )
+from smartmem.evaluation.memory_state import evaluate_state
 from smartmem.memory import govern
 from smartmem.memory.comparators import create_comparator
 from smartmem.memory.extract import create_extractor
@@ -115,6 +117,24 @@ def test_it_holds_on_messages_that_nothing_was_trained_on(
     assert report.precision.value >= precision
     assert report.recall.value >= recall
     assert report.noise <= noise
+
+
+def test_it_holds_on_whole_histories_that_nothing_was_trained_on() -> None:
+    """The default extractor and comparator on tests/heldout/weeks; the figures of the day are in docs/decisions.md."""
+    gold, comparator = load_gold(HELDOUT / "weeks"), create_comparator("encoder")
+    extractor = Once(create_extractor("encoder"))
+    facts = evaluate_extraction(extractor, gold, min_confidence=MIN_CONFIDENCE)
+    decided = evaluate_decisions(comparator_decider(comparator), gold)
+    left = evaluate_state(extractor, comparator, gold, min_confidence=MIN_CONFIDENCE)
+    for language in ("en", "zh"):
+        assert facts.by["language"][language]["precision"] >= 0.9
+        assert facts.by["language"][language]["recall"] >= 0.75
+    assert facts.noise <= 0.03
+    assert decided.accuracy.value >= 0.86
+    assert left.removed > 100
+    assert len(left.stale) <= 0.35 * left.removed
+    assert len(left.doubled) <= 0.1 * left.repeated
+    assert len(left.lost) <= 0.07 * left.valid
 
 
 def test_decisions_are_right(half: tuple[Floors, Gold]) -> None:
