@@ -63,8 +63,8 @@ def gold_of(name: str, split: Split) -> Gold:
 # The tagger has seen none of the four halves; its option min_probability was chosen on the odd ones.
 TAGGER = {
     ("tiny", "odd"): Floors(facts={"en": (0.80, 0.86), "zh": (0.87, 0.87)}, decisions=0, noise=0.055),
-    ("tiny", "even"): Floors(facts={"en": (0.72, 0.62), "zh": (0.87, 0.71)}, decisions=0, noise=0.04),
-    ("heldout", "odd"): Floors(facts={"en": (0.87, 0.55), "zh": (0.86, 0.81)}, decisions=0, noise=0.01),
+    ("tiny", "even"): Floors(facts={"en": (0.71, 0.72), "zh": (0.83, 0.72)}, decisions=0, noise=0.05),
+    ("heldout", "odd"): Floors(facts={"en": (0.87, 0.57), "zh": (0.86, 0.81)}, decisions=0, noise=0.015),
     ("heldout", "even"): Floors(facts={"en": (0.81, 0.66), "zh": (0.78, 0.73)}, decisions=0, noise=0.04),
 }
 
@@ -104,9 +104,9 @@ def test_the_tagger_finds_facts_and_little_else(of: tuple[str, Split]) -> None:
     assert report.noise <= TAGGER[of].noise
 
 
-# What each gave when it was trained: .897 / .790 and .934 / .848 (docs/extraction.md).
+# What each gave when it was trained: .894 / .827 and .938 / .873 (docs/extraction.md).
 @pytest.mark.parametrize(
-    ("name", "precision", "recall", "noise"), [("tagger", 0.88, 0.77, 0.05), ("encoder", 0.91, 0.82, 0.04)]
+    ("name", "precision", "recall", "noise"), [("tagger", 0.88, 0.8, 0.06), ("encoder", 0.92, 0.85, 0.03)]
 )
 def test_it_holds_on_messages_that_nothing_was_trained_on(
     name: str, precision: float, recall: float, noise: float
@@ -132,9 +132,9 @@ def test_it_holds_on_whole_histories_that_nothing_was_trained_on() -> None:
     assert facts.noise <= 0.03
     assert decided.accuracy.value >= 0.86
     assert left.removed > 100
-    assert len(left.stale) <= 0.35 * left.removed
+    assert len(left.stale) <= 0.38 * left.removed
     assert len(left.doubled) <= 0.1 * left.repeated
-    assert len(left.lost) <= 0.07 * left.valid
+    assert len(left.lost) <= 0.1 * left.valid
 
 
 def test_decisions_are_right(half: tuple[Floors, Gold]) -> None:
