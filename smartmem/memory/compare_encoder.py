@@ -23,7 +23,6 @@ from smartmem.rag.head import head
 
 PACKAGED = Path(str(resources.files("smartmem.memory"))) / "tuned" / "comparator.safetensors"
 RELATIONS = tuple(Relation)
-_PIECES = 512  # as the others that read with this model, so that they share its tokenizer
 # P(what the rules say | relation), rows and columns in the order of RELATIONS: counted over the histories of the home
 # and work files that the package's adapter was tuned on (tests/unit/test_histories.py counts again). The life files
 # were written against rules and encoder: counted with them the rules say less than they do in a chat (odd halves).
@@ -46,7 +45,7 @@ class EncoderComparator:
     def __init__(self, adapter: str | None = None) -> None:
         self._rules = RulesComparator()
         file = Path(adapter).expanduser() if adapter else PACKAGED
-        self._head = head(file, labels=len(RELATIONS), what="relations", max_length=_PIECES)
+        self._head = head(file, labels=len(RELATIONS), what="relations")
 
     def compare(self, fact: Fact, candidates: Sequence[Mapping[str, Any]]) -> Sequence[Comparison | Exception]:
         if not candidates:

@@ -137,12 +137,14 @@ def decide(
     if fact.action == "assert":
         same = next((row for row in rows if row["content_hash"] == fact.content_hash), None)
         if same is not None:
-            return Decision(
-                fact=fact,
-                operation=Op.NONE,
-                relation=Relation.DUPLICATE,
-                target=same,
-                reason=f"{'unsure: ' if fact.unsure else ''}the same words are active",
+            return _doubted(
+                Decision(
+                    fact=fact,
+                    operation=Op.NONE,
+                    relation=Relation.DUPLICATE,
+                    target=same,
+                    reason="the same words are active",
+                )
             )
     rows = rows[:limit]
     verdicts, failures = _compare(fact, rows, comparator)
@@ -150,10 +152,7 @@ def decide(
         Compared(memory_id=row["id"], relation=v.relation.value, score=v.score, reason=v.reason)
         for row, v in zip(rows, verdicts, strict=True)
     )
-    decision = aggregate(fact, rows, verdicts)
-    decision = replace(decision, comparisons=kept)
-    if fact.unsure and decision.operation not in (Op.UPDATE, Op.DELETE):
-        decision = replace(decision, operation=Op.NONE, history=False, reason=f"unsure: {decision.reason}")
+    decision = _doubted(replace(aggregate(fact, rows, verdicts), comparisons=kept))
     if not failures:
         return decision
     why = f"{len(failures)} of {len(rows)} comparisons failed: {failures[0]}"
@@ -167,8 +166,15 @@ def _sure(facts: Sequence[Fact], index: int | None) -> bool:
 
 
 def _said_better(fact: Fact) -> Decision:
-    reason = f"{'unsure: ' if fact.unsure else ''}said again in the same message"
-    return Decision(fact=fact, operation=Op.NONE, relation=Relation.DUPLICATE, reason=reason)
+    reason = "said again in the same message"
+    return _doubted(Decision(fact=fact, operation=Op.NONE, relation=Relation.DUPLICATE, reason=reason))
+
+
+def _doubted(decision: Decision) -> Decision:
+    """The decision, if its fact is sure or changes a memory; else that nothing is done, with the reason."""
+    if not decision.fact.unsure or decision.operation in (Op.UPDATE, Op.DELETE):
+        return decision
+    return replace(decision, operation=Op.NONE, history=False, reason=f"unsure: {decision.reason}")
 
 
 def aggregate(fact: Fact, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Comparison]) -> Decision:

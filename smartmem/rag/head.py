@@ -17,6 +17,7 @@ from smartmem.rag.recipes.adapter import ADAPTER, HEAD
 from smartmem.rag.tensors import read_tensors
 
 BASE = "multilingual-e5-small"
+PIECES = 512  # of one text or two: as many as BASE reads when it embeds, so that all share one tokenizer
 
 
 class Head(NamedTuple):
@@ -35,7 +36,7 @@ class Head(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def head(file: Path, *, labels: int, what: str, max_length: int) -> Head:
+def head(file: Path, *, labels: int, what: str) -> Head:
     """The head of an adapter's file; a process reads it once. `labels`: how many there should be, `what` they are.
 
     Raises as `adapted`, and `ModelError` for another number of labels.
@@ -45,4 +46,4 @@ def head(file: Path, *, labels: int, what: str, max_length: int) -> Head:
     weight, bias = (np.asarray(tensors[f"{HEAD}.{part}"], dtype=np.float32) for part in ("weight", "bias"))
     if weight.shape[0] != labels:
         raise ModelError(f"{file}: it knows {weight.shape[0]} {what}, expected {labels}; tune it anew")
-    return Head(Encoder(files, max_length=max_length), weight, bias)
+    return Head(Encoder(files, max_length=PIECES), weight, bias)

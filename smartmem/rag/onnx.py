@@ -31,10 +31,8 @@ class Encoder:
         self, files: ModelFiles, *, max_length: int, threads: int | None = None, marks: Sequence[str] = ()
     ) -> None:
         """`marks`: words of the vocabulary that count as one token each where they stand in a text."""
-        try:
+        with needs("onnx"):
             import onnxruntime
-        except ImportError as error:
-            raise MissingExtra(error.name or "onnxruntime", "onnx") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # parallel over texts, see the module's docstring
         options.inter_op_num_threads = 1

@@ -108,8 +108,8 @@ def test_what_is_missing_or_of_another_kind_is_named(tmp_path: Path, monkeypatch
 
 def test_what_extracts_compares_and_embeds_reads_with_one_tokenizer() -> None:
     """Each of its own took 280 MB."""
-    extracts = head(TAGGERS / "encoder.safetensors", labels=len(TAGS), what="tags", max_length=512)
-    compares = head(PACKAGED, labels=len(RELATIONS), what="relations", max_length=512)
+    extracts = head(TAGGERS / "encoder.safetensors", labels=len(TAGS), what="tags")
+    compares = head(PACKAGED, labels=len(RELATIONS), what="relations")
     embeds = loaded(resolve(BASE), max_length=512)
     assert extracts.encoder._tokenizer is compares.encoder._tokenizer is embeds._tokenizer
     assert loaded(resolve(BASE), max_length=8)._tokenizer is not embeds._tokenizer

@@ -26,7 +26,6 @@ from smartmem.rag.head import Head, head
 
 TAGS = (features.OUTSIDE, *(f"{place}-{code}" for code in CODES for place in "BI"))
 WINDOW = 400  # characters read at once, as long as what it was tuned on
-_PIECES = 512
 _WEIGHT = 0.7  # of the encoder's word against the field's, chosen on the odd halves
 _BEGIN, _INSIDE = ([i for i, tag in enumerate(TAGS) if tag[0] == place] for place in "BI")
 # An inside tag goes on with what came before; a new stretch does not touch the one before it, if that is of its kind.
@@ -69,7 +68,7 @@ class EncoderExtractor:
         return PACKAGED / "encoder.safetensors"
 
     def _head(self) -> Head:
-        return head(self._file, labels=len(TAGS), what="tags", max_length=_PIECES)
+        return head(self._file, labels=len(TAGS), what="tags")
 
     def _spans(self, text: str, known: Sequence[Candidate]) -> list[Span]:
         tokens, seen = features.read(text, known)

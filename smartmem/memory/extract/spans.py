@@ -64,12 +64,16 @@ def facts_by(tag: Tag, message: Message, *, min_probability: float, max_facts: i
     for start, text in _windows(message.source_text, window):
         said = features.RULES.extract(message.model_copy(update={"source_text": text}))
         first = said.intent or first
+        parts = sentences(mask(text))
+        if not parts:
+            continue
         spans = tag(text, said.facts)
-        here = _read(text, said.facts, [span for span in spans if span.sure >= min_probability])
-        here += _asked_for(said.facts, here, text)
+        here = _read(text, parts, said.facts, [span for span in spans if span.sure >= min_probability])
+        here += _asked_for(said.facts, here, parts)
         found += [one.moved(start) for one in here]
-        maybe = [span for span in spans if UNSURE_FROM <= span.sure < min_probability]
-        unsure += [one.moved(start) for one in _read(text, said.facts, maybe) if not _within(one, here)]
+        if maybe := [span for span in spans if UNSURE_FROM <= span.sure < min_probability]:
+            more = _read(text, parts, said.facts, maybe)
+            unsure += [one.moved(start) for one in more if not _taken(one.start, one.end, here)]
     made = extraction(surest(found, max_facts), message, surest(unsure, max_facts))
     if found:
         return made
@@ -110,10 +114,7 @@ def check_probability(name: str, value: float) -> None:
         raise ConfigError(f"extractor {name!r}: min_probability={value!r} is no probability; write 0 to 1")
 
 
-def _read(text: str, known: Sequence[Candidate], spans: Sequence[Span]) -> list[Found]:
-    parts = sentences(mask(text))
-    if not parts:
-        return []
+def _read(text: str, parts: Sequence[Sentence], known: Sequence[Candidate], spans: Sequence[Span]) -> list[Found]:
     found: list[Found] = []
     for kind, start, end, sure in spans:
         if _is_material(text, start, parts):
@@ -208,17 +209,17 @@ def _bare(text: str, start: int, end: int, known: Grammar) -> tuple[int, int]:
     return start, end
 
 
-def _within(one: Found, others: Sequence[Found]) -> bool:
-    return any(other.start < one.end and one.start < other.end for other in others)
+def _taken(start: int, end: int, found: Sequence[Found]) -> bool:
+    """Whether something found lies in that stretch."""
+    return any(one.start < end and start < one.end for one in found)
 
 
-def _asked_for(known: Sequence[Candidate], found: Sequence[Found], text: str) -> list[Found]:
+def _asked_for(known: Sequence[Candidate], found: Sequence[Found], parts: Sequence[Sentence]) -> list[Found]:
     """What the user asks to keep, or to forget, in so many words and the model has left out."""
     made: list[Found] = []
-    parts = sentences(mask(text))
     for fact in known:
         start, end = fact.span or (0, 0)
-        if fact.is_explicit and not any(one.start < end and start < one.end for one in found):
+        if fact.is_explicit and not _taken(start, end, found):
             made.append(
                 Found(
                     kind=fact.memory_type, start=start, end=end, confidence=fact.confidence, slot=fact.slot,
